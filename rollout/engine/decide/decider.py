@@ -11,7 +11,7 @@ What operators ask of a cell: takeovers and renewals.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC
-from functools import partial, singledispatch
+from functools import singledispatch
 from typing import Any
 
 from rollout.engine.decide.approvals import approve, reject
@@ -93,7 +93,6 @@ from rollout.engine.decide.widening_steps import (
 )
 from rollout.engine.events import (
     ENGINE,
-    CellEvent,
     GrantExpired,
     LedgerEvent,
     ProposalExpired,
@@ -280,7 +279,8 @@ def apply_approved_proposals(pending: PendingEvents, tick: Tick) -> None:
 
 def _is_held_back(pending: PendingEvents, tick: Tick, proposal: ProposalState) -> bool:
     """Return whether this tick's narrowing or anything else holds it back."""
-    if proposal.cell is not None and pending.has_narrowed(proposal.cell):
+    narrowed_cells = [e.list_cells() for e in pending.events if e.narrows]
+    if any(proposal.cell in cells for cells in narrowed_cells):
         return True
     if list_proposal_holds(pending.scope, pending.policy, proposal, pending.at):
         return True
@@ -306,29 +306,25 @@ def _build_applied_event(pending: PendingEvents, proposal: ProposalState) -> Led
         return Resumed(at=at, by=ENGINE, proposal=proposal.id, stop=proposal.about)
     stage_level = pending.policy.stage_ids.index(proposal.to)
     until = at + pending.policy.get_stage(stage_level).lasts
-    build_event = partial(
-        _build_cell_event, at=at, by=ENGINE, proposal=proposal.id, cell=cell, version=version
-    )
+    shared: dict[str, Any] = {
+        "at": at, "by": ENGINE, "proposal": proposal.id, "cell": cell, "version": version,
+    }  # fmt: skip
     if proposal.rules.extends_grant:
-        return build_event(Renewed, stage=proposal.to, until=until)
+        return Renewed(**shared, stage=proposal.to, until=until)
     if not proposal.rules.replaces_version:
         floors = proposal.floors
-        return build_event(Widened, to_stage=proposal.to, until=until, confidence_floors=floors)
+        return Widened(**shared, to_stage=proposal.to, until=until, confidence_floors=floors)
     stages = pending.policy.stages[:stage_level]
     replaced = pending.scope.get_holder(cell)
     assert replaced is not None  # noqa: S101 - a takeover without a holder was voided before
-    return build_event(
-        TakenOver,
+    return TakenOver(
+        **shared,
         replaced_version=replaced,
         to_stage=proposal.to,
         stages=tuple(stage.id for stage in stages),
         grant_ends=tuple(pending.at + stage.lasts for stage in stages),
         confidence_floors=proposal.floors,
     )
-
-
-def _build_cell_event(kind: type[CellEvent], **fields: Any) -> LedgerEvent:
-    return kind(**fields)
 
 
 def _void_rival_proposals(pending: PendingEvents, applied_proposal: ProposalState) -> None:

@@ -328,7 +328,8 @@ def _narrow_to_ladder(
     """
     for (cell, version), state in list(pending.scope.cells.items()):
         stages = tuple(grant.stage for grant in state.grants)
-        common_count = _count_common_stages(stages, new.stage_ids[1:])
+        matches = (a == b for a, b in zip(stages, new.stage_ids[1:], strict=False))
+        common_count = sum(takewhile(bool, matches))
         if common_count == len(stages) or cell in cleared_cells:
             continue
         pending.void_proposal(state.proposal, EDITED_LADDER)
@@ -343,11 +344,6 @@ def _narrow_to_ladder(
                 cause=EDITED_LADDER,
             )
         )
-
-
-def _count_common_stages(stages: tuple[str, ...], ladder: tuple[str, ...]) -> int:
-    """Return how many of `stages`, lowest first, match the ladder."""
-    return sum(takewhile(bool, (a == b for a, b in zip(stages, ladder, strict=False))))
 
 
 def _is_voided_by_edit(

@@ -292,8 +292,9 @@ def _compare_evidence(old: Policy, new: Policy) -> LooserRules:
     old_rules, new_rules = old.evidence, new.evidence
     if old_rules.unit == "episode" and new_rules.unit == "case":
         yield build_looser("unit")
-    if old_rules.unit == new_rules.unit == "episode" and _is_shorter(
-        old_rules.episode_span, new_rules.episode_span
+    # without a span, records without an episode don't count: a new one is shorter
+    if old_rules.unit == new_rules.unit == "episode" and _is_longer(
+        new_rules.episode_span, old_rules.episode_span
     ):
         yield build_looser("episode-span")
     if new_rules.grace != old_rules.grace:
@@ -364,11 +365,6 @@ def _compare_registering(old: EvidenceSources, new: EvidenceSources) -> LooserRu
 def _is_lower(old: float | None, new: float | None) -> bool:
     """Return whether a minimum fell; None is no minimum."""
     return old is not None and (new is None or new < old)
-
-
-def _is_shorter(old: timedelta | None, new: timedelta | None) -> bool:
-    """Return whether episodes were cut shorter; with None, records without episode don't count."""
-    return new is not None and (old is None or new < old)
 
 
 # Stages and sites

@@ -123,11 +123,6 @@ class PendingEvents:
         )
 
     @property
-    def next_proposal_id(self) -> str:
-        """Return the id of the next proposal."""
-        return f"P-{self.scope.proposal_count + 1}"
-
-    @property
     def next_incident_id(self) -> str:
         """Return the id of the next incident."""
         return f"I-{self.scope.incident_count + 1}"
@@ -139,10 +134,6 @@ class PendingEvents:
         return _get_evidence_basis(self.initial_scope, cell, version) != _get_evidence_basis(
             self.scope, cell, version
         )
-
-    def has_narrowed(self, cell: Cell) -> bool:
-        """Return whether the events removed a grant in the cell."""
-        return any(event.narrows and cell in event.list_cells() for event in self.events)
 
 
 def _get_evidence_basis(scope: Scope, cell: Cell, version: str) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from rollout.engine.decide.commands import EvidenceByCell, Tick
 from rollout.engine.decide.projection import PendingEvents
@@ -403,6 +403,7 @@ def raise_proposal(
     readings = store_readings(policy, reading)
     incidents = _list_incidents_against(pending, cell, version)
     floor = next(iter(reading.floors), "")
+    state = pending.scope.get_cell_state(cell, version)
     subject = (f"{kind} {cell} {version} {stage}", *([floor] if floor else ()))
     lines = (*subject, *map(format_facts, readings), *incidents)
     pending.emit(
@@ -416,7 +417,8 @@ def raise_proposal(
             gate_hash=compute_gate_hash(policy, stage_level, cell),
             confidence_floor=floor,
             stricter_floors=reading.floors[1:],
-            **_list_attempt_fields(pending.scope.get_cell_state(cell, version)),
+            attempt=state.number,
+            risk_weight=repr(state.risk_share) if state.number else "",
         )
     )
 
@@ -434,11 +436,6 @@ def store_readings(policy: Policy, reading: GateReading) -> tuple[StoredReading,
     return tuple(item.store(policy) for item in reading.readings)
 
 
-def _list_attempt_fields(state: CellState) -> dict[str, Any]:
-    """Return the attempt's number in its year and its share of the risk; none without a number."""
-    return {"attempt": state.number, "risk_weight": repr(state.risk_share)} if state.number else {}
-
-
 def build_proposal(
     pending: PendingEvents,
     kind: str,
@@ -451,7 +448,7 @@ def build_proposal(
     return ProposalRaised(
         at=pending.at,
         by=by,
-        proposal=pending.next_proposal_id,
+        proposal=f"P-{pending.scope.proposal_count + 1}",
         kind=kind,
         expires_at=pending.at + pending.policy.open_for,
         needs=needs,

@@ -270,11 +270,6 @@ class AttemptYear:
     releases: int = 0
 
     @property
-    def next_share(self) -> float:
-        """Return the share of the risk that the next attempt of the year would get."""
-        return compute_yearly_share(self.count + 1, self.releases)
-
-    @property
     def unspent_share(self) -> float:
         """Return the share of the risk that the year's next attempts have together."""
         numbers = range(1, self.count + 1)
@@ -519,7 +514,9 @@ class Scope:
     def _get_next_share(self, cell: Cell) -> float:
         """Return the share that the cell's next attempt would get in the year of its last one."""
         year = self.attempt_years.get(cell)
-        return FIRST_SHARE if year is None else year.next_share
+        if year is None:
+            return FIRST_SHARE
+        return compute_yearly_share(year.count + 1, year.releases)
 
     def is_stopped(self, cell: Cell) -> bool:
         """Return whether a stop withholds the grants of `cell`."""

@@ -605,11 +605,11 @@ def _add_slices(
 def _count_newest(
     view: EvidenceView, slot: int, fresh: UnitArrays, fresh_classes: UnitClasses
 ) -> Iterator[tuple[MeasureKey, tuple[tuple[int, int], ...]]]:
-    """Yield the agreements among the newest answers of each share condition."""
+    """Yield the agreements among the newest answers of each share of the cases that occur."""
     rows = view.gate_rows
     counted = rows.select(slice(0, int(np.searchsorted(rows.slot, slot, side="right"))))
     for condition in view.conditions:
-        if _is_share(condition):
+        if condition.population.sums_units and condition.measure.statistic is Statistic.SHARE:
             agreed = np.concatenate(
                 [
                     _list_agreements(condition, counted, view.unit_classes),
@@ -618,11 +618,6 @@ def _count_newest(
             )
             sizes = [size for size in NEWEST_SIZES if size <= len(agreed)]
             yield condition.key, tuple((int(agreed[-size:].sum()), size) for size in sizes)
-
-
-def _is_share(condition: Condition) -> bool:
-    """Return whether a condition counts agreements of the cases that occur."""
-    return condition.population.sums_units and condition.measure.statistic is Statistic.SHARE
 
 
 def _list_agreements(condition: Condition, rows: UnitArrays, unit_classes: UnitClasses) -> IntArray:

@@ -82,7 +82,13 @@ def _compare_with_others(records: RecordFrames, policy: Policy) -> pl.DataFrame:
     pairs = sure.join(other_decisions, on=["case_key", "elsewhere"]).filter(
         pl.col("reviewer") != pl.col("other")
     )
-    pairs = pairs.with_columns(is_equal=reduce(and_, (_is_same_answer(v) for v in policy.levers)))
+    are_equal = (
+        _are_answers_equal(
+            lever, pl.col(VALUE_PREFIX + lever.id), pl.col(f"o:{VALUE_PREFIX}{lever.id}")
+        )
+        for lever in policy.levers
+    )
+    pairs = pairs.with_columns(is_equal=reduce(and_, are_equal))
     return _compare_with_majority(pairs)
 
 
@@ -135,13 +141,6 @@ def _compare_with_majority(pairs: pl.DataFrame) -> pl.DataFrame:
     compared = compared.with_columns(agrees=agrees, known=pl.lit(value=False))
     return compared.filter(agrees | (pl.col("majority_support") * 2 > pl.col("others"))).select(
         _select_check_columns()
-    )
-
-
-def _is_same_answer(lever: Lever) -> pl.Expr:
-    """Return the condition for equal answers of two reviewers."""
-    return _are_answers_equal(
-        lever, pl.col(VALUE_PREFIX + lever.id), pl.col(f"o:{VALUE_PREFIX}{lever.id}")
     )
 
 

@@ -387,11 +387,11 @@ class BufferDigests:
             columns = (rows.slot, rows.occurred, rows.day, rows.unit)
             names = (class_hashes[rows.unit_class], reviewer_hashes[rows.reviewer])
             self._add_rows(key, [*columns, *names])
-        for outcome_key, part in outcomes.list_units():
+        for (cell, *outcome_names), part in outcomes.list_units():
             values = [getattr(part, item.name) for item in fields(part)]
             if self._last_slot is not None:
                 values = [column[part.slot <= self._last_slot] for column in values]
-            self._add_rows(_name_outcome(outcome_key), values)
+            self._add_rows((OUTCOME, cell.site, cell.window, *outcome_names), values)
 
     def _add_rows(self, key: tuple[str, ...], columns: Any) -> None:
         if not len(columns[0]):
@@ -411,11 +411,6 @@ _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio's bits mi
 def _hash_values(values: list[Any]) -> NDArray[np.uint64]:
     digests = (sha256(repr(value).encode()).digest()[:8] for value in values)
     return np.array([int.from_bytes(digest, "big") for digest in digests], dtype=np.uint64)
-
-
-def _name_outcome(key: OutcomeKey) -> tuple[str, ...]:
-    cell, *names = key
-    return ("outcome", cell.site, cell.window, *names)
 
 
 SlotPosition = tuple[int, int]

@@ -436,7 +436,9 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
         track=nw.lit(track),
         slot=_find_slot(tick),
         known=_find_known_slot(policy),
-        on_time=_is_on_time(track),
+        on_time=(
+            nw.col("gate_received") <= nw.col("counted") if track == "gate" else nw.lit(value=True)
+        ),
         second_on_time=nw.col("second_received") <= nw.col("counted"),
         reviewer=nw.col("first_reviewer"),
         **build_band_columns(policy),
@@ -473,11 +475,6 @@ def _find_known_slot(policy: Policy) -> nw.Expr:
     settled = nw.when(nw.col("silent").is_null()).then(answered).otherwise(lost)
     certain = nw.min_horizontal("counted", settled)
     return nw.max_horizontal(-((-certain) // tick), nw.col("occurred") + 1)
-
-
-def _is_on_time(track: str) -> nw.Expr:
-    is_on_time = nw.col("gate_received") <= nw.col("counted")
-    return is_on_time if track == "gate" else nw.lit(value=True)
 
 
 def _select_first_of_episode(timed_cases: Frame) -> Frame:

@@ -138,7 +138,12 @@ class HistoryFeeds:
             minute=pl.col("occurred_us") // MINUTE_MICROS,
         )
         if guard.condition.measure.is_of_site:
-            answers = answers.with_columns(draw=self._compute_draws(answers["case_key"]))
+            answers = answers.with_columns(
+                draw=pl.Series(
+                    compute_sampling_values(self._salt, PICK, answers["case_key"]),
+                    dtype=pl.Float64,
+                )
+            )
         if (
             guard.condition.measure.watch is Watch.HARMS
         ):  # several reports of a case count once a slot
@@ -146,9 +151,6 @@ class HistoryFeeds:
         return answers.select(
             pl.col(column for column in ANSWER_COLUMNS if column in answers.columns)
         ).sort("slot", maintain_order=True)
-
-    def _compute_draws(self, case_keys: pl.Series) -> pl.Series:
-        return pl.Series(compute_sampling_values(self._salt, PICK, case_keys), dtype=pl.Float64)
 
     def _list_predictions(self, guard: Guard) -> pl.DataFrame:
         """Return each prediction with whether it counts against the guard."""
