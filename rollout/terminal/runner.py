@@ -88,7 +88,10 @@ class RequestRunner:
                 return [_send_request(self.server, request) for request in requests]
             at = parse_instant(self.at)
             with connect_database() as database:
-                context = LocalContext(database, self._load_caller(database), at)
+                caller = (
+                    load_local_caller(database, self.by, self.groups) if self.by else LOCAL_READER
+                )
+                context = LocalContext(database, caller, at)
                 return [to_jsonable_python(request.run_locally(context)) for request in requests]
 
     def send(
@@ -106,9 +109,6 @@ class RequestRunner:
                 f"{', '.join(used_options)} works on the local database only: a service takes the"
                 f" user from {KEY_VARIABLE} and the time from its clock; leave it out"
             )
-
-    def _load_caller(self, database: Database) -> Caller:
-        return load_local_caller(database, self.by, self.groups) if self.by else LOCAL_READER
 
 
 def build_runner(

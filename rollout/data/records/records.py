@@ -19,13 +19,12 @@ from json import dumps, loads
 from typing import Any, Final, NamedTuple
 
 from msgspec import structs
-from sqlalchemy import Column, Select, Table, bindparam, func, literal_column, select
+from sqlalchemy import Select, bindparam, func, literal_column, select
 
 from rollout import faults
 from rollout.data.database.append_failures import RECORDS
 from rollout.data.database.bulk import (
     Repeated,
-    RowValues,
     encode_values,
     fetch_rows,
     insert_new_rows,
@@ -439,16 +438,11 @@ class RecordStore(RolloutRepository):
     ) -> dict[tuple[int, Any], bytes]:
         """Return the stored hashes by case and record key."""
         columns = tuple(schema.table.c[name] for name in ("case_id", *schema.key, "hash"))
-        rows = self._load_rows(schema.table, columns, case_ids)
+        rows = fetch_case_rows(self._transaction, self._rollout, schema.table, columns, case_ids)
         return {
             (case_id, key_values[0] if len(key_values) == 1 else tuple(key_values)): content_hash
             for case_id, *key_values, content_hash in rows
         }
-
-    def _load_rows(
-        self, table: Table, columns: tuple[Column[Any], ...], case_ids: Collection[int]
-    ) -> list[RowValues]:
-        return fetch_case_rows(self._transaction, self._rollout, table, columns, case_ids)
 
     def _find_described_cases(self, groups: Sequence[RecordGroup], key_ids: KeyIds) -> set[int]:
         """Return the cases that exist as records, stored or in the batch."""
@@ -459,9 +453,10 @@ class RecordStore(RolloutRepository):
             for key in group.keys
         }
         unknown_cases = set(key_ids.by_key.values()) - key_ids.new_ids - new_cases
-        return new_cases | {
-            case_id for (case_id,) in self._load_rows(cases, (cases.c.case_id,), unknown_cases)
-        }
+        rows = fetch_case_rows(
+            self._transaction, self._rollout, cases, (cases.c.case_id,), unknown_cases
+        )
+        return new_cases | {case_id for (case_id,) in rows}
 
     def _build_table_columns(
         self,

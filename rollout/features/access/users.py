@@ -387,26 +387,18 @@ def update_account_rows(
         if update.email and by != user.name and users.has_had_credential(user):
             record_reset(change.transaction, change.access_ledger, user, by, EMAIL, at=at)
     event_fields: dict[str, Any] = {"at": at, "by": by, "user": user.name}
-    revoked_roles = [
-        role_assignment
-        for role_assignment in update.roles_to_revoke
-        if users.revoke_role(user, role_assignment)
-    ]
     events += [
         RoleRevoked(**event_fields, **_list_role_fields(role_assignment))
-        for role_assignment in revoked_roles
+        for role_assignment in update.roles_to_revoke
+        if users.revoke_role(user, role_assignment)
     ]
     for role_assignment in update.roles_to_grant:
         _require_grantable(user, role_assignment)
     _require_figures_apart(user, (*users.list_role_assignments(user), *update.roles_to_grant))
-    granted_roles = [
-        role_assignment
-        for role_assignment in update.roles_to_grant
-        if users.grant_role(user, role_assignment)
-    ]
     events += [
         RoleGranted(**event_fields, **_list_role_fields(role_assignment))
-        for role_assignment in granted_roles
+        for role_assignment in update.roles_to_grant
+        if users.grant_role(user, role_assignment)
     ]
     return tuple(events)
 

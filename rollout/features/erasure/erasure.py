@@ -376,7 +376,7 @@ def _erase_batches(
 
     def _erase_batch() -> int:
         with database.begin_write() as transaction:
-            return _erase_rows(transaction, request, rollout, subject, _replace_batch)
+            return _erase_rows(transaction, request, rollout, subject, in_batch=True)
 
     rows = 0
     while batch := retry_on_stale_revision(_erase_batch):
@@ -384,28 +384,22 @@ def _erase_batches(
     return rows
 
 
-def _replace_batch(names: RolloutNames, subject: _ErasedName, revision: int) -> ErasedContents:
-    return names.replace_batch(
-        subject.name, subject.pseudonym, limit=ROWS_PER_BATCH, revision=revision
-    )
-
-
-def _replace_rest(names: RolloutNames, subject: _ErasedName, revision: int) -> ErasedContents:
-    return names.replace_rest(subject.name, subject.pseudonym, revision=revision)
-
-
 def _erase_rows(
     transaction: Transaction,
     request: ErasureRequest,
     rollout: Rollout,
     subject: _ErasedName,
-    replace_rows: Callable[[RolloutNames, _ErasedName, int], ErasedContents],
+    *,
+    in_batch: bool,
 ) -> int:
-    """Replace the name in some rows and append the event; return the number of rows."""
+    """Replace the name in a batch of rows, or in the rest and in reports; return the number."""
     transaction.tally.announce(rollout.name, NameErased.__name__)
     revision = load_rollout_state(transaction, rollout.name).scope.revision
-    erased = replace_rows(RolloutNames(transaction, rollout), subject, revision + 1)
-    if replace_rows is _replace_rest:
+    names, name, pseudonym = RolloutNames(transaction, rollout), subject.name, subject.pseudonym
+    if in_batch:
+        erased = names.replace_batch(name, pseudonym, limit=ROWS_PER_BATCH, revision=revision + 1)
+    else:
+        erased = names.replace_rest(name, pseudonym, revision=revision + 1)
         erased = _erase_in_reports(transaction, rollout, subject, erased)
     if not erased.counts:
         return 0
@@ -455,7 +449,7 @@ def _finish(
     """
     with database.begin_write() as transaction:
         rows = sum(
-            _erase_rows(transaction, request, rollout, subject, _replace_rest)
+            _erase_rows(transaction, request, rollout, subject, in_batch=False)
             for rollout in rollouts
         )
         if not request.rollout:

@@ -219,9 +219,9 @@ class ReplicaSafety:
             self._latches.save_all,
             self._watch_ticks,
             lambda: self._service.autonomy.write_heartbeat(self._owner),
-            self._append_latched_stops,
+            lambda: run_each(self._append_latched_stop, self._latches.stops),
             self._append_stored_stops,
-            self._repeat_narrowings,
+            lambda: run_each(self._repeat_narrowing, self._latches.narrowings),
             self._append_incidents,
             self._find_damage,
             self._settle_damages,
@@ -243,9 +243,6 @@ class ReplicaSafety:
 
     def _watch_ticks(self) -> None:
         self._service.autonomy.overdue = self._tick_watch.find_overdue()
-
-    def _append_latched_stops(self) -> None:
-        run_each(self._append_latched_stop, self._latches.stops)
 
     def _append_latched_stop(self, stop: PendingStop) -> None:
         if self._latches.is_in_progress(stop) or self._leaves(stop, STOP):
@@ -290,9 +287,6 @@ class ReplicaSafety:
             append_pending_stop(self._database, stop)
         except RefusalError:  # the rollout is gone, so nothing is left to stop
             self._database.append_failures.record_success(stop.rollout, STOP)
-
-    def _repeat_narrowings(self) -> None:
-        run_each(self._repeat_narrowing, self._latches.narrowings)
 
     def _repeat_narrowing(self, narrowing: PendingNarrowing) -> None:
         if self._leaves(narrowing, NARROWING):
