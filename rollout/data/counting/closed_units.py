@@ -82,6 +82,16 @@ class ClosedUnit(NamedTuple):
     attributes: str
 
 
+def load_answer_pairs(
+    transaction: Transaction, rollout: Rollout, lever: str
+) -> dict[int, AnswerPair]:
+    """Return the human's and the version's answer of each class of a lever, by class number."""
+    query = select(count_classes.c.id, count_classes.c.decided, count_classes.c.predicted).where(
+        count_classes.c.rollout == rollout.number, count_classes.c.lever == lever
+    )
+    return {row.id: (row.decided, row.predicted) for row in transaction.execute(query)}
+
+
 class ClosedUnits(RolloutRepository):
     """The closed units of one version."""
 
@@ -106,13 +116,6 @@ class ClosedUnits(RolloutRepository):
             count_series.c.version == self._version,
         )
         return {row.id: Cell(row.site, row.window) for row in self._transaction.execute(query)}
-
-    def load_classes(self, lever: str) -> Mapping[int, AnswerPair]:
-        """Return the answers of each class of a lever, by class number."""
-        query = select(
-            count_classes.c.id, count_classes.c.decided, count_classes.c.predicted
-        ).where(count_classes.c.rollout == self._rollout.number, count_classes.c.lever == lever)
-        return {row.id: (row.decided, row.predicted) for row in self._transaction.execute(query)}
 
     def list_newest(
         self, series: Collection[int], slots: range, limit: int
@@ -416,13 +419,6 @@ class JudgedUnitStore(RolloutRepository):
         )
         rows = self._transaction.execute(query)
         return next((r.occurred for r in rows if json.loads(r.text).get(attribute) == value), None)
-
-    def load_answers(self, lever: str) -> dict[int, tuple[str, str]]:
-        """Return the human's and the version's answer of each class of a lever."""
-        query = select(
-            count_classes.c.id, count_classes.c.decided, count_classes.c.predicted
-        ).where(count_classes.c.rollout == self._rollout.number, count_classes.c.lever == lever)
-        return {row.id: (row.decided, row.predicted) for row in self._transaction.execute(query)}
 
 
 ACTION_COLUMNS = ("lever", "action", "by", "version", "at", "authorization", "permit_kind")

@@ -13,7 +13,13 @@ from functools import cached_property
 
 import polars as pl
 
-from rollout.data.counting.closed_units import AnswerPair, ClosedUnit, ClosedUnits, PeriodRecords
+from rollout.data.counting.closed_units import (
+    AnswerPair,
+    ClosedUnit,
+    ClosedUnits,
+    PeriodRecords,
+    load_answer_pairs,
+)
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
@@ -155,7 +161,7 @@ def load_compared_units(
         PeriodRecords(transaction, state.rollout).list_blind_cases(at),
     )
     since = None if oldest_slot is None else max(unit_filter.since, to_instant(oldest_slot, tick))
-    classes = unit_store.load_classes(unit_filter.lever.id)
+    classes = load_answer_pairs(transaction, state.rollout, unit_filter.lever.id)
     return ComparedUnits(
         unit_filter,
         series_cells,

@@ -30,7 +30,12 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from rollout.data.counting.closed_units import JudgedUnitStore, PeriodRecords, list_counted_cases
+from rollout.data.counting.closed_units import (
+    JudgedUnitStore,
+    PeriodRecords,
+    list_counted_cases,
+    load_answer_pairs,
+)
 from rollout.data.database.session import Transaction
 from rollout.engine.decide.permissions import (
     Caller,
@@ -82,10 +87,10 @@ HUMAN, MODEL = "human:", "model:"
 """Prefixes of the columns with the answers on a lever."""
 
 
-def load_lever_answers(store: JudgedUnitStore, policy: Policy) -> LeverAnswers:
+def load_lever_answers(transaction: Transaction, state: RolloutState) -> LeverAnswers:
     """Return the answers of each class of the levers that units are compared on."""
-    levers = {policy.whole_unit_lever, *policy.levers_by_id}
-    return {lever: store.load_answers(lever) for lever in levers}
+    levers = {state.policy.whole_unit_lever, *state.policy.levers_by_id}
+    return {lever: load_answer_pairs(transaction, state.rollout, lever) for lever in levers}
 
 
 def select_with_attributes(units: pl.DataFrame, attributes: Mapping[str, str]) -> pl.DataFrame:
@@ -313,7 +318,7 @@ def _search_cells(  # noqa: PLR0913 - who looks at what, and when
         ]
         judged = build_judged_units(
             select_with_attributes(pl.concat(units), selection.attributes),
-            load_lever_answers(stores[cells[0]], state.policy),
+            load_lever_answers(transaction, state),
             state.policy,
             names_reviewers=names_reviewers,
         )
