@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -40,7 +40,7 @@ from rollout.features.replay.replay import (
     build_replay_inputs,
     replay_records,
 )
-from rollout.features.replay.requests import ReplayRequest, read_request_records
+from rollout.features.replay.requests import Progress, ReplayRequest, read_request_records
 from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.text_report import render_text_report
@@ -153,12 +153,9 @@ POLICY_FILE: Final = "policy.yaml"
 REPORT_WIDTH: Final = 80
 CHOICE_OPTIONS: Final = frozenset({"--same-form", "--labels", "--equal-sides", "--backtest"})
 """Options about both files that the form has, beside those on how a file is written."""
-StepReport = Callable[[str, int, int], None]
 
 
-def run_uploaded_files(
-    folder: Path, options: UploadOptions, report_step: StepReport
-) -> UploadResult:
+def run_uploaded_files(folder: Path, options: UploadOptions, report_step: Progress) -> UploadResult:
     """Run the three commands on the files of a folder; nothing else is read.
 
     Raises:
@@ -213,9 +210,7 @@ class _PlannedReplay:
     salt: bytes
 
 
-def _replay_files(
-    request: ReplayRequest, policy: Policy, report_step: StepReport
-) -> _PlannedReplay:
+def _replay_files(request: ReplayRequest, policy: Policy, report_step: Progress) -> _PlannedReplay:
     try:
         records = read_request_records(request, policy)
     except OpenQuestionsError as error:

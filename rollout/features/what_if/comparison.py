@@ -4,7 +4,7 @@ The words of a comparison: what opens earlier or later, figures with ranges, wha
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -20,6 +20,7 @@ from rollout.engine.words.formatting import (
     format_zoned_time,
     join_words,
 )
+from rollout.features.replay.requests import Progress
 from rollout.features.reports.inputs.inputs import StageInterval
 from rollout.features.what_if.replayed_policy import (
     APPROVAL_DELAY,
@@ -36,8 +37,6 @@ from rollout.kernel.policy_files.yaml_reader import DocumentValue, read_document
 
 DRAW_COUNT: Final = 10
 MAX_CHANGES: Final = 8  # sections replayed alone; each takes as long as the draft
-ReportStep = Callable[[str, int, int], None]
-"""Receives what is done, the number of finished replays, and that of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ class WhatIfInputs:
 Cells = tuple[CellReplay, ...]
 
 
-def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None) -> WhatIfResult:
+def compare_policies(inputs: WhatIfInputs, report_step: Progress | None = None) -> WhatIfResult:
     """Return what a draft would have changed over closed cases.
 
     Raises:
@@ -253,7 +252,7 @@ def list_made_up_salts() -> tuple[bytes, ...]:
 class _StepCounter:
     """Replays policies and reports each replay."""
 
-    def __init__(self, records: WhatIfRecords, report_step: ReportStep | None, total: int) -> None:
+    def __init__(self, records: WhatIfRecords, report_step: Progress | None, total: int) -> None:
         self._records, self._report_step, self._total = records, report_step, total
         self._done = 0
 
