@@ -242,12 +242,9 @@ def build_measure_readings(
         previous = strictest.get(reading.name)
         if previous is None or strictness > previous[0]:
             strictest[reading.name] = (strictness, reading)
-    return tuple(sorted((reading for _, reading in strictest.values()), key=_get_reading_order))
-
-
-def _get_reading_order(reading: MeasureReading) -> bool:
-    """Put agreement first, the measure of most gates."""
-    return reading.name != AGREEMENT
+    strictest_readings = (reading for _, reading in strictest.values())
+    # agreement first, the measure of most gates
+    return tuple(sorted(strictest_readings, key=lambda reading: reading.name != AGREEMENT))
 
 
 def _build_passed_reading(passed: ConditionEvidence, cost_in: str) -> MeasureReading:

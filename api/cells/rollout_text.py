@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -334,17 +334,13 @@ def _describe_ceilings(policy: Policy) -> Iterator[LimitFact]:
 
 
 def _describe_limit(limit: Limit) -> Markup:
-    trial_text = "" if limit.ends is None else f"a trial until {_format_day(limit.ends)}"
+    trial_text = "" if limit.ends is None else f"a trial until {limit.ends.day} {limit.ends:%b %Y}"
     maximum_text = "" if limit.never_above is None else f"never above {limit.never_above}"
     return format_sentence(
         "{}: {}.",
         _describe_scope(limit.where),
         join_words([part for part in (maximum_text, trial_text) if part]),
     )
-
-
-def _format_day(day: date) -> str:
-    return f"{day.day} {day:%b %Y}"
 
 
 def _describe_scope(cell_filter: Where) -> str:
