@@ -333,6 +333,12 @@ def RequirePermission(permission: Permission) -> Any:  # noqa: N802 - used as an
     return Depends(PermissionCheck(permission))
 
 
+Anyone = Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
+Reader = Annotated[Caller, RequirePermission(Permission.READ)]
+Operator = Annotated[Caller, RequirePermission(Permission.OPERATE)]
+Admin = Annotated[Caller, RequirePermission(Permission.ADMINISTER)]
+
+
 __all__ = [
     "Caller",
     "CurrentTime",

@@ -24,21 +24,13 @@ from api.access.schemas import (
     UserList,
     UserRequest,
 )
-from api.auth import (
-    AnonymousCaller,
-    Caller,
-    Permission,
-    RequirePermission,
-    ServiceDependency,
-    WallTime,
-)
+from api.auth import Admin, AnonymousCaller, Anyone, ServiceDependency, WallTime
 from api.schema_forms import After, Limit, Page, build_page, build_responses
 from rollout.features.access import credentials, keys, users
 from rollout.features.access.keys import TOKEN_BYTES, write_token
 from rollout.features.policies.account_changes import change_account
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
-Admin = Annotated[Caller, RequirePermission(Permission.ADMINISTER)]
 
 
 @router.get(
@@ -144,7 +136,6 @@ def reset_second_factor(
 
 
 keys_router = APIRouter(prefix="/v1/keys", tags=["keys"])
-Anyone = Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
 Holder = Annotated[
     str | None, Query(max_length=64, description="account name; default: your own, for admins all")
 ]

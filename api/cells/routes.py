@@ -16,7 +16,15 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import (
+    Anyone,
+    Caller,
+    CurrentTime,
+    Permission,
+    Reader,
+    RequirePermission,
+    ServiceDependency,
+)
 from api.cells.schemas import CellDetails, CellList, Timeline, TimelineSpan
 from api.priority_threads import run_in_time
 from api.schema_forms import (
@@ -61,7 +69,7 @@ def list_cells(
     rollout: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     after: After = None,
     limit: Limit = 100,
 ) -> CellList:
@@ -82,7 +90,7 @@ def get_cell(
     window: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> CellDetails:
     """Return a cell with its evidence, guards and history.
 
@@ -102,7 +110,7 @@ def get_cell_timeline(
     window: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     span: Annotated[TimelineSpan, Query()],
 ) -> Timeline:
     """Return who decided, how versions agreed, and what happened: by default six weeks.
@@ -476,9 +484,7 @@ class RolloutList(ItemList[RolloutStatus], json_schema_extra={"example": {"items
 
 
 @rollouts_router.get("", operation_id="listRollouts", summary="List rollouts")
-def list_rollouts(
-    service: ServiceDependency, caller: Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
-) -> RolloutList:
+def list_rollouts(service: ServiceDependency, caller: Anyone) -> RolloutList:
     """Return the rollouts that you can read, sorted by name."""
     rollouts = load_rollouts(service.database, caller)
     return RolloutList(items=[RolloutStatus.model_validate(item) for item in rollouts])
@@ -488,7 +494,7 @@ def list_rollouts(
 def get_rollout(
     rollout: str,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> RolloutStatus:
     """Return a rollout with its ledger head and its open items."""
     return RolloutStatus.model_validate(load_rollout_overview(service.database, caller, rollout))
@@ -521,7 +527,7 @@ def get_schedule(
     rollout: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="how far ahead")] = DEFAULT_DAYS,
 ) -> RolloutSchedule:
     """Return what will happen in the next days at the sites that you may read.

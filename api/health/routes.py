@@ -6,13 +6,13 @@ Format: prometheus.io/docs/instrumenting/exposition_formats.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import CurrentTime, Reader, ServiceDependency
 from api.metrics import RequestCounts
 from api.problems import COMMON_RESPONSES, build_problem, build_problem_responses
 from rollout.features.access.keys import measure_key_expiry
@@ -108,7 +108,7 @@ def get_metrics(
     request: Request,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> PlainTextResponse:
     """Return counters and durations of this process and gauges of every rollout.
 

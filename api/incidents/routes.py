@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import CurrentTime, Operator, Reader, ServiceDependency
 from api.incidents.schemas import (
     SEARCHING,
     Cause,
@@ -125,7 +125,7 @@ class AcknowledgementRequest(
 def list_incidents(
     rollout: str,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     state: State = "open",
     after: After = None,
     limit: Limit = 50,
@@ -152,7 +152,7 @@ def get_incident(
     rollout: str,
     incident: str,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> IncidentStatus:
     """Return an incident with its cause and its effect."""
     return load_incident(service, caller, rollout, incident)
@@ -171,7 +171,7 @@ def find_incident_cause(
     incident: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> IncidentCauseAnswer | JSONResponse:
     """Return since when and in which cases the version differs from blind decisions.
 
@@ -201,7 +201,7 @@ def get_detector_course(
     incident: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> DetectorCourseAnswer:
     """Return the values of the guard's detector by the records that it read, until the alarm.
 
@@ -235,7 +235,7 @@ def acknowledge_incident(
     body: AcknowledgementRequest,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
+    caller: Operator,
 ) -> CommandResult:
     """Acknowledge an incident.
 
@@ -278,7 +278,7 @@ def find_cause(
     rollout: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     cases: Annotated[CauseFilter, Query()],
 ) -> Cause | JSONResponse:
     """Return since when and in which cases a version differs, by default of the last 30 days.

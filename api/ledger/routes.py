@@ -18,6 +18,7 @@ from api.auth import (
     AuthenticationMiddleware,
     Caller,
     Permission,
+    Reader,
     RequirePermission,
     ServiceDependency,
 )
@@ -25,7 +26,7 @@ from api.schema_forms import CELL, Limit, add_fields_of, build_responses
 from rollout.data.database.append_failures import StoreError
 from rollout.data.ledger.ledger import StoredLedgerHead
 from rollout.engine.decide.permissions import require_permission
-from rollout.engine.ledger.ledger import CanonicalRow, Checkpoint
+from rollout.engine.ledger.ledger import CanonicalRow, Checkpoint, LedgerText
 from rollout.features.ledger.ledger_reader import (
     LedgerVerification,
     iterate_ledger_lines,
@@ -82,11 +83,11 @@ class LedgerCheckpoint(BaseModel):
     at: int
 
 
+@add_fields_of(LedgerText)
 class LedgerRowText(BaseModel):
     """A text that the ledger stores outside the hashed row, with its salt."""
 
     salt: str
-    text: str
 
 
 @add_fields_of(CanonicalRow, "names")
@@ -123,7 +124,7 @@ def read_ledger(
     rollout: str,
     request: Request,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     after: Revision = 0,
     limit: Limit = 1_000,
 ) -> Response:
@@ -153,7 +154,7 @@ def read_ledger(
 def sign_ledger_head(
     rollout: str,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> LedgerCheckpoint:
     """Return the ledger's newest revision and hash, signed with Ed25519. Keep it elsewhere.
 
@@ -174,7 +175,7 @@ def sign_ledger_head(
 def verify_ledger(
     rollout: str,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     revision: Annotated[int | None, Query(ge=1, le=MAX_REVISION)] = None,
     row_hash: Annotated[str | None, Query(alias="hash", max_length=64)] = None,
 ) -> LedgerVerification:

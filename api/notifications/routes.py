@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from api.auth import Caller, Permission, RequirePermission, ServiceDependency
+from api.auth import Anyone, Caller, ServiceDependency
 from rollout.data.access.notification_outbox import NotificationTimes
 from rollout.features.notifications import settings
 from rollout.features.notifications.kinds import KINDS
@@ -120,7 +120,6 @@ class NotificationChoices(
 
 
 router = APIRouter(prefix="/v1/me/notifications", tags=["users"])
-Anyone = Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
 ChannelName = Annotated[str, Path(max_length=100, description="name of the channel")]
 
 

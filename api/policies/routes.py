@@ -8,7 +8,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import (
+    Admin,
+    Anyone,
+    Caller,
+    CurrentTime,
+    Operator,
+    Permission,
+    Reader,
+    RequirePermission,
+    ServiceDependency,
+)
 from api.priority_threads import prioritize
 from api.schema_forms import (
     APPLIED,
@@ -72,7 +82,7 @@ def plan_policy(
     text: PolicyText,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.IDENTIFY)],
+    caller: Anyone,
 ) -> policies.PolicyPlan:
     """Return what a policy requires, and what it would change.
 
@@ -97,7 +107,7 @@ def apply_policy(
     response: Response,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.ADMINISTER)],
+    caller: Admin,
 ) -> policies.PolicyResult:
     """Apply a policy, or propose it if it loosens the current one.
 
@@ -128,7 +138,7 @@ def apply_policy(
 def get_policy(
     rollout: str,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     at: Instant = None,
 ) -> policies.PolicyInForce:
     """Return the policy in force now or at a given time.
@@ -247,7 +257,7 @@ def list_versions(
     rollout: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> VersionList:
     """Return each version with the cells where it acts and its open proposals."""
     return VersionList(items=list(load_versions(service, caller, rollout, at=now)))
@@ -263,7 +273,7 @@ def get_version_matrix(
     rollout: str,
     version: str,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> VersionMatrix:
     """Return a version's confusion matrices against human decisions.
 
@@ -288,7 +298,7 @@ def retire_version(
     body: RetirementRequest,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
+    caller: Operator,
 ) -> CommandResult:
     """Retire a version in all cells.
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, CurrentTime, Permission, Reader, RequirePermission, ServiceDependency
 from api.priority_threads import prioritize
 from api.proposals.schemas import (
     APPROVAL,
@@ -64,7 +64,7 @@ def list_proposals(
     rollout: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     state: State = None,
     after: After = None,
     limit: Limit = 50,
@@ -93,7 +93,7 @@ def get_proposal(
     proposal: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> Proposal:
     """Return a proposal with its frozen evidence and its approvals.
 

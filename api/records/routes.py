@@ -21,7 +21,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import Admin, Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.metrics import RequestCounts
 from api.problems import build_problem
 from api.records.schemas import (
@@ -425,7 +425,7 @@ def import_baselines(
     rollout: str,
     history: BaselineImportRequest,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.ADMINISTER)],
+    caller: Admin,
     now: CurrentTime,
 ) -> BaselineImportResult:
     """Import how often humans acted before the rollout.
@@ -477,7 +477,7 @@ def declare_planted_cases(
     rollout: str,
     declaration: PlantedCasesRequest,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.ADMINISTER)],
+    caller: Admin,
     now: CurrentTime,
 ) -> PlantedCasesResult:
     """Declare cases as planted: a population of their own, in no figure about cases that occur.

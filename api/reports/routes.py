@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import CurrentTime, Operator, Reader, ServiceDependency
 from api.schema_forms import (
     LATER,
     NOON,
@@ -131,7 +131,7 @@ class ReportRequest(BaseModel, extra="forbid", json_schema_extra={"example": REP
 def list_reports(
     rollout: str,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     name: Annotated[
         str | None, Query(max_length=MAX_NAME_LENGTH, description="only reports with this name")
     ] = None,
@@ -164,7 +164,7 @@ def create_report(
     body: ReportRequest,
     response: Response,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     now: CurrentTime,
     work: WorkDependency,
 ) -> ReportMetadata:
@@ -212,7 +212,7 @@ def get_report(
     rollout: str,
     report: int,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     now: CurrentTime,
     report_format: Annotated[ReportFormat, Depends(_get_report_format)],
     work: WorkDependency,
@@ -301,7 +301,7 @@ class DeliveryList(
 def list_deliveries(
     rollout: str,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     state: State = "all",
     after: After = None,
     limit: Limit = 50,
@@ -344,7 +344,7 @@ def create_deliveries(
     body: DeliveryRequest,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
+    caller: Operator,
 ) -> QueuedDeliveryList:
     """Queue a report for delivery to channels.
 
@@ -366,7 +366,7 @@ def retry_delivery(
     delivery: Number,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
+    caller: Operator,
 ) -> DeliveryStatus:
     """Queue a failed delivery again, with a new series of attempts.
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, status
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency, WallTime
+from api.auth import (
+    Admin,
+    Caller,
+    CurrentTime,
+    Operator,
+    Permission,
+    Reader,
+    RequirePermission,
+    ServiceDependency,
+    WallTime,
+)
 from api.reviews.schemas import (
     AdjudicationRequest,
     ClaimRequest,
@@ -28,8 +38,6 @@ from rollout.kernel.units import join_labels
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reviews", tags=["reviews"])
 Reviewer = Annotated[Caller, RequirePermission(Permission.REVIEW)]
-Operator = Annotated[Caller, RequirePermission(Permission.OPERATE)]
-Admin = Annotated[Caller, RequirePermission(Permission.ADMINISTER)]
 Review = Annotated[int, Path(ge=1, lt=2**53, description="`review` of a task that you claimed")]
 NO_CONTENT = status.HTTP_204_NO_CONTENT
 
@@ -254,7 +262,7 @@ def get_review_plan(
     rollout: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
     decisions: Annotated[int, Query(alias="next", ge=1, le=MAX_DECISIONS)] = DEFAULT_DECISIONS,
     site: Annotated[str | None, Query(max_length=200, pattern="^[^\\x00]*$")] = None,
 ) -> LiveReviewPlan:

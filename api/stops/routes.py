@@ -1,10 +1,8 @@
 """Stops and narrowings: reduce the model's scope at once."""
 
-from typing import Annotated
-
 from fastapi import APIRouter, Response
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import CurrentTime, Operator, Reader, ServiceDependency
 from api.priority_threads import run_with_priority
 from api.schema_forms import build_responses
 from api.stops.schemas import (
@@ -22,7 +20,6 @@ from rollout.features.stops.stops import latch_narrowing, latch_stop
 from rollout.live.rollout_state import CommandResult
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["stops"])
-Operator = Annotated[Caller, RequirePermission(Permission.OPERATE)]
 
 
 @router.get(
@@ -35,7 +32,7 @@ def list_stops(
     rollout: str,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    caller: Reader,
 ) -> stops.StopList:
     """Return the active stops, and how soon a new stop would hold.
 

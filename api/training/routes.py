@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AliasPath, AwareDatetime, BaseModel, Field
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import CurrentTime, Operator, Reader, ServiceDependency
 from api.schema_forms import (
     After,
     AttributeForm,
@@ -108,7 +108,6 @@ class TrainingManifest(
     form: str = Field(alias="schema")
 
 
-Reader = Annotated[Caller, RequirePermission(Permission.READ)]
 Sources = Annotated[
     list[Source] | None,
     Query(description="sources of labels; default: all except `model-made`"),
@@ -379,7 +378,7 @@ def record_training_choices(
     rollout: str,
     body: ChoiceRequest,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
+    caller: Operator,
     now: CurrentTime,
 ) -> ChoiceResultList:
     """Store choices for the next export of training rows.
