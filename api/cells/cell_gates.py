@@ -49,7 +49,7 @@ from rollout.features.reports.figures.gate_facts import ConditionFacts
 from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.facts import DAYS, REVIEWERS, UnmetRequirement
 from rollout.kernel.measures import Watch
-from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor
+from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor
 from rollout.kernel.policy.policy import NEVER, Policy, describe_guard
 from rollout.kernel.policy.stages import describe_sample_share
 from rollout.kernel.words import say_alarms, say_void

@@ -21,7 +21,7 @@ from rollout.engine.words.state_text import CLOSED_PROPOSALS, describe_hold
 from rollout.features.cells.cell_table import RECENT_DAYS, CellValuesSummary
 from rollout.features.proposals.proposal_details import Proposal
 from rollout.kernel.calendar.instants import ALWAYS_WINDOW, SHADOW, Cell
-from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor
+from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import (
     Stage,

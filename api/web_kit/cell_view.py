@@ -55,7 +55,7 @@ from rollout.features.stops.stop_options import (
 )
 from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.errors import RefusalError, UnknownCellError
-from rollout.kernel.policy.confidence_floors import describe_floor_cases
+from rollout.kernel.policy.cell_evidence import describe_floor_cases
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import group_pairs
 

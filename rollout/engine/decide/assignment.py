@@ -38,7 +38,7 @@ from rollout.kernel.calendar.opening_hours import (
     uses_holidays,
 )
 from rollout.kernel.calendar.windows import select_window
-from rollout.kernel.policy.confidence_floors import reaches_floor
+from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.familiarity import AttributeValue, format_value
 from rollout.kernel.policy.policy import NEVER, Policy
 from rollout.kernel.policy.stages import Stage

@@ -49,7 +49,7 @@ from rollout.engine.decide.assignment import (
 from rollout.engine.decide.scope import Scope
 from rollout.kernel.calendar.instants import OTHER_WINDOW, Cell, Site, Window
 from rollout.kernel.calendar.windows import select_window
-from rollout.kernel.policy.confidence_floors import reaches_floor
+from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import Stage
 from rollout.kernel.statistics.gate_thresholds import SAMPLING_PURPOSE, build_bucket_finder

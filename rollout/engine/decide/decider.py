@@ -135,8 +135,7 @@ from rollout.kernel.facts import (
     TURNED,
     USER_NARROWED,
 )
-from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
-from rollout.kernel.policy.confidence_floors import find_floor_index
+from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence, find_floor_index
 from rollout.kernel.policy.gates import GateReading, read_gate, read_renewal
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.words import say_requirement

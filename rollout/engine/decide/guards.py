@@ -36,8 +36,13 @@ from rollout.engine.events import (
 from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.facts import IN_ALARM, NEW_ERA, StoredAlarm
 from rollout.kernel.measures import Watch
-from rollout.kernel.policy.cell_evidence import GuardReading, VersionEvidence, names_slices
-from rollout.kernel.policy.confidence_floors import format_floor, list_floors
+from rollout.kernel.policy.cell_evidence import (
+    GuardReading,
+    VersionEvidence,
+    format_floor,
+    list_floors,
+    names_slices,
+)
 from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import Guard, Policy
 

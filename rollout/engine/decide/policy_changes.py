@@ -36,7 +36,7 @@ from rollout.kernel.facts import (
     format_facts,
 )
 from rollout.kernel.measures import Condition
-from rollout.kernel.policy.confidence_floors import list_floor_texts
+from rollout.kernel.policy.cell_evidence import list_floor_texts
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.record_definition import describe_cell, is_redefined
 from rollout.kernel.units import group_pairs

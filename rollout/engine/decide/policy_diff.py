@@ -17,7 +17,7 @@ from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.calendar.opening_hours import uses_holidays
 from rollout.kernel.facts import LooserRule, build_looser, format_facts
 from rollout.kernel.measures import Condition
-from rollout.kernel.policy.confidence_floors import format_floor, list_floors
+from rollout.kernel.policy.cell_evidence import format_floor, list_floors
 from rollout.kernel.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.kernel.policy.familiarity import FamiliarityRule, find_line
 from rollout.kernel.policy.levers import Lever

@@ -36,8 +36,7 @@ from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.calendar.opening_hours import find_next_change
 from rollout.kernel.errors import UnknownVersionError
 from rollout.kernel.facts import FreshFact, StoredReading, format_facts, to_facts
-from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
-from rollout.kernel.policy.confidence_floors import find_floor_index
+from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence, find_floor_index
 from rollout.kernel.policy.gates import (
     FreshEvidence,
     GateReading,

@@ -18,8 +18,12 @@ from rollout.engine.decide.scope import (
     find_acting_version,
 )
 from rollout.kernel.calendar.instants import Cell
-from rollout.kernel.policy.cell_evidence import VersionEvidence
-from rollout.kernel.policy.confidence_floors import find_floor_index, format_floor, list_floors
+from rollout.kernel.policy.cell_evidence import (
+    VersionEvidence,
+    find_floor_index,
+    format_floor,
+    list_floors,
+)
 from rollout.kernel.policy.gates import is_gate_open
 from rollout.kernel.policy.policy import Policy, Waves
 

@@ -48,8 +48,12 @@ from rollout.engine.evidence.unit_arrays import (
     unite_ascending,
 )
 from rollout.kernel.measures import Condition, MeasureKey, Statistic
-from rollout.kernel.policy.cell_evidence import EvidenceCounts, SliceCounts, VersionEvidence
-from rollout.kernel.policy.confidence_floors import compute_gate_risk
+from rollout.kernel.policy.cell_evidence import (
+    EvidenceCounts,
+    SliceCounts,
+    VersionEvidence,
+    compute_gate_risk,
+)
 from rollout.kernel.policy.familiarity import find_line
 from rollout.kernel.policy.gates import NEWEST_SIZES, NO_UNPLACED, FreshEvidence, UnplacedDecisions
 

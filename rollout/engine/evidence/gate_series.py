@@ -13,7 +13,7 @@ import numpy as np
 
 from rollout.engine.evidence.stage_history import FamiliarHistory, find_familiar_units
 from rollout.kernel.measures import Statistic
-from rollout.kernel.policy.confidence_floors import list_floors
+from rollout.kernel.policy.cell_evidence import list_floors
 from rollout.kernel.policy.familiarity import (
     FAMILIAR,
     FEW,

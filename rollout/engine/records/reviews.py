@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 from rollout.engine.decide.assignment import BOUND, Permit, compute_answer_digest, compute_unit_key
 from rollout.engine.records.records import Case, Prediction
 from rollout.kernel.errors import RefusalError
-from rollout.kernel.policy.confidence_floors import reaches_floor
+from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import EvidenceRules, Policy
 from rollout.kernel.statistics.gate_thresholds import (

@@ -50,7 +50,7 @@ from rollout.engine.slots.fast_forward import Agenda, SlotInterest, find_interes
 from rollout.engine.slots.options import ReplayOptions
 from rollout.kernel.calendar.instants import MICROSECOND, Cell, CellVersion
 from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError, RolloutError
-from rollout.kernel.policy.confidence_floors import list_floor_texts
+from rollout.kernel.policy.cell_evidence import list_floor_texts
 from rollout.kernel.policy.gates import FreshEvidence
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import group_pairs

@@ -82,7 +82,7 @@ from rollout.engine.words.formatting import (
     join_words,
 )
 from rollout.kernel.calendar.instants import Cell
-from rollout.kernel.policy.confidence_floors import describe_floor, describe_floor_cases
+from rollout.kernel.policy.cell_evidence import describe_floor, describe_floor_cases
 from rollout.kernel.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
 from rollout.kernel.policy.policy import Policy, describe_guard
 from rollout.kernel.policy.stages import shorten_content

@@ -39,7 +39,7 @@ from rollout.features.policies.traffic import CellTraffic, MeasureRate, RolloutT
 from rollout.features.replay.requests import Progress
 from rollout.kernel.calendar.instants import Cell, format_duration
 from rollout.kernel.measures import MEANS, Condition, MeasureKey, Statistic, Watch
-from rollout.kernel.policy.confidence_floors import (
+from rollout.kernel.policy.cell_evidence import (
     compute_gate_risk,
     describe_floor_cases,
     format_floor,

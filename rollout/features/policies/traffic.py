@@ -23,7 +23,7 @@ from rollout.engine.evidence.version_uses import drop_undrawn
 from rollout.engine.words.formatting import format_percent
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.measures import AGREEMENT, COST, Condition, MeasureKey, Statistic, Subject
-from rollout.kernel.policy.confidence_floors import list_floors
+from rollout.kernel.policy.cell_evidence import list_floors
 from rollout.kernel.policy.familiarity import (
     AttributeValue,
     FamiliarityRule,

@@ -45,7 +45,7 @@ from rollout.features.proposals.proposals import find_proposal_sites
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError, UnknownProposalError
 from rollout.kernel.facts import LooserRule, StoredReading
-from rollout.kernel.policy.confidence_floors import describe_floor, describe_floor_cases
+from rollout.kernel.policy.cell_evidence import describe_floor, describe_floor_cases
 from rollout.kernel.policy.evidence_sources import (
     DEFAULT_SOURCES,
     CountedOutcomeSource,

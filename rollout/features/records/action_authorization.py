@@ -55,7 +55,7 @@ from rollout.engine.records.reviews import (
 )
 from rollout.features.records.record_notes import add_note
 from rollout.kernel.calendar.instants import Cell
-from rollout.kernel.policy.confidence_floors import reaches_floor
+from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from rollout.kernel.units import group_pairs

@@ -65,7 +65,7 @@ def split_imported_cases(
         RecordError: a row of the file can't be used.
     """
     from rollout.engine.evidence.case_placement import split_populations
-    from rollout.engine.files.planted_rows import read_planted_rows
+    from rollout.engine.files.files import read_planted_rows
     from rollout.features.replay.requests import LateDeclarationError, find_late_declaration
 
     new_keys = () if file is None else [row.key for row in read_planted_rows(file)]
@@ -158,7 +158,7 @@ def declare_planted_file(
 
     Raises the errors of `declare_planted_cases`.
     """
-    from rollout.engine.files.planted_rows import read_planted_rows
+    from rollout.engine.files.files import read_planted_rows
 
     declarations = read_planted_rows(file)
     times = sorted(f"{row.declared_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" for row in declarations)

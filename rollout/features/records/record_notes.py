@@ -58,7 +58,7 @@ from rollout.engine.records.reviews import (
 from rollout.engine.words.evidence_text import describe_registering
 from rollout.kernel.calendar.instants import Cell, count_micros
 from rollout.kernel.errors import UnknownVersionError
-from rollout.kernel.policy.confidence_floors import reaches_floor
+from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, UNNAMED
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import is_label_set

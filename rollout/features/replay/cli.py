@@ -23,7 +23,7 @@ from rollout.engine.words.formatting import (
     format_percent,
     format_ratio,
 )
-from rollout.features.lake.replayed_counts import list_stages, read_counts, replay_counts
+from rollout.features.lake.counting import list_stages, read_counts, replay_counts
 from rollout.features.replay.compare import PairComparison, PairLoss
 from rollout.features.replay.compare import compare as compare_file
 from rollout.features.replay.replay import build_report, format_ledger

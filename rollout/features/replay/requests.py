@@ -23,8 +23,12 @@ from rollout.engine.files.column_map import (
     parse_column_flags,
     read_column_map,
 )
-from rollout.engine.files.files import RecordPaths, read_record_files, select_labelled
-from rollout.engine.files.planted_rows import read_planted_rows
+from rollout.engine.files.files import (
+    RecordPaths,
+    read_planted_rows,
+    read_record_files,
+    select_labelled,
+)
 from rollout.engine.files.questions import NO_CHOICES, FileChoices, OpenQuestionsError
 from rollout.engine.slots.options import ReplayOptions
 from rollout.kernel.errors import RolloutError

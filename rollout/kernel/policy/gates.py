@@ -39,8 +39,12 @@ from rollout.kernel.facts import (
 )
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.measures import Condition, MeasureKey, Statistic
-from rollout.kernel.policy.cell_evidence import EvidenceCounts, expand_conditions, list_unmet_slices
-from rollout.kernel.policy.confidence_floors import compute_gate_risk
+from rollout.kernel.policy.cell_evidence import (
+    EvidenceCounts,
+    compute_gate_risk,
+    expand_conditions,
+    list_unmet_slices,
+)
 from rollout.kernel.statistics.evidence import compute_cost_log_e, compute_log_e
 from rollout.kernel.statistics.gain import (
     ArmUnits,

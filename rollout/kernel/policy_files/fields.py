@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from rollout.kernel.policy.confidence_floors import MAX_FLOORS
+from rollout.kernel.policy.cell_evidence import MAX_FLOORS
 from rollout.kernel.policy.familiarity import FamiliarAttribute
 from rollout.kernel.policy.levers import Margin
 from rollout.kernel.policy.stages import parse_content

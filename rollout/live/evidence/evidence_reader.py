@@ -60,8 +60,7 @@ from rollout.engine.evidence.unit_buffer import (
 from rollout.engine.ledger.ledger import parse_event
 from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.facts import StoredAlarm
-from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
-from rollout.kernel.policy.confidence_floors import find_floor_index
+from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence, find_floor_index
 from rollout.kernel.policy.gates import FreshEvidence, GateReading, read_gate, read_renewal
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.units import OutcomeRule

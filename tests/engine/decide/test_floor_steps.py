@@ -25,8 +25,13 @@ from rollout.engine.events import (
 from rollout.features.proposals.proposal_details import list_grounds
 from rollout.kernel.facts import RAISED_FLOOR
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
-from rollout.kernel.policy.confidence_floors import format_floor, list_floors
+from rollout.kernel.policy.cell_evidence import (
+    EvidenceCounts,
+    GuardReading,
+    VersionEvidence,
+    format_floor,
+    list_floors,
+)
 from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Minimum
 from rollout.kernel.policy.stages import Stage
 from rollout.kernel.statistics.evidence import compute_log_e

@@ -9,7 +9,7 @@ from rollout.engine.files.files import RecordPaths
 from rollout.features.replay.replay import build_replay_inputs, replay_files
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.facts import compute_report_facts
-from rollout.kernel.policy.confidence_floors import list_floors
+from rollout.kernel.policy.cell_evidence import list_floors
 from rollout.kernel.policy.gates import compute_condition_log_e
 
 POLICY = """

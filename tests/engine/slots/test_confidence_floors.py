@@ -33,7 +33,7 @@ from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.inputs.inputs import HUMAN, MODEL, assign_deciders
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.text_report import render_text_report
-from rollout.kernel.policy.confidence_floors import format_floor, list_floors
+from rollout.kernel.policy.cell_evidence import format_floor, list_floors
 from rollout.kernel.policy.policy import Stage
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value, get_gate_threshold
 from rollout.kernel.units import SILENT

@@ -17,10 +17,15 @@ from rollout.engine.files.files import RecordPaths
 from rollout.engine.files.questions import FileChoices, OpenQuestionsError
 from rollout.engine.slots.engine import VersionsAtOnceError
 from rollout.engine.slots.options import ReplayOptions
-from rollout.features.lake.counting import FORM, count_tables, count_units
+from rollout.features.lake.counting import (
+    FORM,
+    count_tables,
+    count_units,
+    read_counts,
+    replay_counts,
+)
 from rollout.features.lake.engines import LakeError
 from rollout.features.lake.part_counts import count_classes, merge_counts
-from rollout.features.lake.replayed_counts import read_counts, replay_counts
 from rollout.features.replay.replay import format_ledger, replay_records
 from rollout.features.replay.requests import ReplayRequest, read_request_records
 from rollout.kernel.policy_files.reader import parse_policy

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rollout.engine.files.files import read_planted_rows
 from rollout.engine.files.mapped_rows import RecordError
-from rollout.engine.files.planted_rows import read_planted_rows
 from rollout.features.replay.replay import build_replay_command, replay_files
 from rollout.features.replay.requests import LateDeclarationError
 from rollout.kernel.calendar.instants import to_micros

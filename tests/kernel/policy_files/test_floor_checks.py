@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.features.policies.planning import build_policy_plan, format_plan
-from rollout.kernel.policy.confidence_floors import compute_gate_risk, list_floors
+from rollout.kernel.policy.cell_evidence import compute_gate_risk, list_floors
 from rollout.kernel.policy.record_definition import is_redefined
 from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 from tests.looser import say_looser_rules

@@ -35,8 +35,8 @@ from rollout.features.reports.inputs.evidence_inputs import (
 from rollout.kernel.calendar.instants import CellVersion
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import RECALL, Condition, Statistic
-from rollout.kernel.policy.cell_evidence import EvidenceCounts
-from rollout.kernel.policy.confidence_floors import (
+from rollout.kernel.policy.cell_evidence import (
+    EvidenceCounts,
     compute_gate_risk,
     describe_floor_cases,
     find_floor_index,

@@ -31,7 +31,7 @@ from rollout.features.reports.inputs.evidence_inputs import CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
 from rollout.kernel.calendar.instants import Cell, CellVersion, from_micros, to_micros
-from rollout.kernel.policy.confidence_floors import format_floor, list_floors
+from rollout.kernel.policy.cell_evidence import format_floor, list_floors
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Bools

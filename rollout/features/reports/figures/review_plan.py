@@ -23,7 +23,7 @@ from rollout.engine.decide.widening_steps import (
 from rollout.engine.evidence.slots import find_slot_before
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.measures import Condition, Statistic, Subject
-from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor, list_floors
+from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor, list_floors
 from rollout.kernel.policy.gates import ConditionReading, GateReading, read_gate
 from rollout.kernel.statistics.evidence import count_further_agreements
 from rollout.kernel.statistics.gate_thresholds import compute_cost_log_e_path, get_gate_threshold

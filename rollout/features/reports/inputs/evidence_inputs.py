@@ -23,7 +23,7 @@ from rollout.engine.words.formatting import format_cell_name
 from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import Condition
-from rollout.kernel.policy.confidence_floors import compute_gate_risk
+from rollout.kernel.policy.cell_evidence import compute_gate_risk
 from rollout.kernel.policy.gates import GainReading
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Ints

@@ -24,7 +24,7 @@ from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.summary import describe_held_floors
 from rollout.features.reports.pages.text_report import render_text_report
-from rollout.kernel.policy.confidence_floors import list_floors
+from rollout.kernel.policy.cell_evidence import list_floors
 
 POLICY = """
 rollout: mail
