@@ -112,12 +112,13 @@ def _write_fields():
 
 
 def _list_attributes(kind):
-    """Yield names and meanings of the section `Attributes` of a docstring."""
-    text = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
-    for item in re.split(r"\n(?= {4}\S)", text.rstrip()):
-        names, colon, meaning = item.partition(":")
-        if colon:
-            yield tuple(name.strip() for name in names.split(",")), " ".join(meaning.split())
+    """Yield names and meanings of the section `Attributes` of docstrings, a kind's and its bases'."""
+    for base in kind.__mro__[:-1]:
+        text = (inspect.getdoc(base) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+        for item in re.split(r"\n(?= {4}\S)", text.rstrip()) if "__doc__" in vars(base) else ():
+            names, colon, meaning = item.partition(":")
+            if colon:
+                yield tuple(name.strip() for name in names.split(",")), " ".join(meaning.split())
 
 
 def _write_row(name, kind):
