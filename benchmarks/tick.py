@@ -14,8 +14,8 @@ from rollout.engine.events import PolicyApplied, VersionFirstUsed
 from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import EvidenceRules, Gate, Policy, Stage
+from rollout.kernel.units import Lever
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 REQUIRED = (

@@ -43,8 +43,8 @@ from rollout.kernel.policy.cell_evidence import (
     MeasureKey,
     VersionEvidence,
 )
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Policy, Stage, Where
+from rollout.kernel.units import Lever
 
 SALTS = derive_salts(b"tests")
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)

@@ -32,7 +32,6 @@ from rollout.engine.decide.scope import CellState, ProposalState, Scope
 from rollout.engine.decide.stops import find_resume_needs
 from rollout.engine.decide.widening_steps import find_wave_hold, find_wave_opening
 from rollout.engine.events import ENGINE
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.words.formatting import (
     capitalize_first,
     format_count,
@@ -46,7 +45,7 @@ from rollout.engine.words.state_text import describe_hold
 from rollout.features.cells.cell_table import CellSummary, RecentChanges
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.gate_facts import ConditionFacts
-from rollout.kernel.calendar.instants import SHADOW
+from rollout.kernel.calendar.instants import SHADOW, find_slot_after, to_instant
 from rollout.kernel.facts import DAYS, REVIEWERS, UnmetRequirement
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor

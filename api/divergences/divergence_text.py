@@ -13,7 +13,7 @@ from rollout.features.divergences.divergence_list import (
 )
 from rollout.features.reports.figures.comparison import ConfusionMatrix
 from rollout.features.reports.pages.page_templates import choose_cost_shade, choose_count_shade
-from rollout.kernel.policy.levers import Lever
+from rollout.kernel.units import Lever
 from rollout.live.versions import VersionStatus
 
 MAX_LABELS: Final = 12

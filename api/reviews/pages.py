@@ -61,8 +61,7 @@ from rollout.features.reviews.reviews import (
     submit_decision,
 )
 from rollout.kernel.errors import RefusalError, UnknownVersionError
-from rollout.kernel.policy.levers import Lever
-from rollout.kernel.units import format_label_set
+from rollout.kernel.units import Lever, format_label_set
 from rollout.live.rollout_state import RolloutState
 
 UNDO_PERIOD: Final = timedelta(seconds=30)

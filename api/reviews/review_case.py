@@ -18,8 +18,7 @@ from rollout.engine.words.formatting import capitalize_first, format_quantity, j
 from rollout.features.reports.inputs.pictures import is_link
 from rollout.features.reviews.own_decisions import OwnDecision
 from rollout.features.reviews.reviews import CLAIM_DURATION, ClaimedTask, ReviewQueue
-from rollout.kernel.policy.levers import Lever, Number
-from rollout.kernel.units import EMPTY_SET, split_label_set
+from rollout.kernel.units import EMPTY_SET, Lever, Number, split_label_set
 from rollout.live.rollout_state import RolloutState
 
 UNSURE_KEY, UNDO_KEY, NOTE_KEY, HELP_KEY = "u", "z", ".", "?"

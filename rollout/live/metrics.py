@@ -8,7 +8,7 @@ from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.ledger.scopes import TickSlots
 from rollout.data.reports.reports import DeliveryStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
-from rollout.engine.evidence.slots import to_instant
+from rollout.kernel.calendar.instants import to_instant
 from rollout.live.service import Service
 
 

@@ -29,9 +29,8 @@ from rollout.engine.decide.commands import CheckClock
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.incidents import is_clock_behind
 from rollout.engine.events import LedgerEvent, find_applied_policies
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.ledger.ledger import parse_event
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, find_slot_before, to_instant
 from rollout.kernel.errors import StaleRevisionError
 from rollout.live.evidence.counted_check import (
     CHECK_INTERVAL,

@@ -14,8 +14,8 @@ from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.scopes import DEAD_AFTER, TickSlots
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.engine.evidence.slots import find_slot_before
 from rollout.features.process.replica_safety import TickWatch
+from rollout.kernel.calendar.instants import find_slot_before
 from rollout.live.autonomy import TICKS_OVERDUE
 from rollout.live.clock import ManualClock
 from rollout.live.tick_passes import Ticker, TickScheduler

@@ -6,7 +6,7 @@ from datetime import timedelta
 from rollout import faults
 from rollout.data.database.rollouts import Rollouts
 from rollout.engine.decide.projection import apply_events
-from rollout.engine.evidence.slots import find_slot_before
+from rollout.kernel.calendar.instants import find_slot_before
 from tests import oracles
 from tests.faults import kinds, outgoing
 from tests.faults.forks import Died, Fork

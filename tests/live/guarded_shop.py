@@ -11,10 +11,9 @@ from rollout.data.tables.tables import guard_snapshots
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
-from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.records.records import Case, Heartbeat, Outcome, Prediction
 from rollout.features.records.ingest import _Batch
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, find_slot_before
 from rollout.live.evidence import evidence_feeds
 from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
 from rollout.live.policy_application import apply_policy

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from rollout.engine.events import AttemptsBegan, PolicyApplied
-from rollout.engine.evidence.slots import to_instant
 from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker

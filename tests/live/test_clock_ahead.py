@@ -22,7 +22,7 @@ from rollout.data.tables.tables import (
 )
 from rollout.engine.decide.commands import AcknowledgeIncident, StopCells
 from rollout.engine.events import ClockCorrected, IncidentOpened, ProposalRaised, Suspended
-from rollout.engine.evidence.slots import to_instant
+from rollout.kernel.calendar.instants import to_instant
 from rollout.live.evidence.live_evidence import EvidenceCheck, sample_evidence
 from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import Ticker

@@ -11,7 +11,7 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.scopes import StoredScopes, encode_scope
 from rollout.data.tables import tables
 from rollout.engine.events import IncidentOpened
-from rollout.engine.evidence.slots import to_instant
+from rollout.kernel.calendar.instants import to_instant
 from rollout.live.consistency_check import rebuild_derived_tables
 from rollout.live.rollout_state import NoSuchRolloutError, load_rollout_state
 from rollout.live.tick_passes import Ticker

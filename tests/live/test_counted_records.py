@@ -17,9 +17,9 @@ from rollout.data.records.record_rows import RECORD_SCHEMAS
 from rollout.data.records.records import RecordStore
 from rollout.data.tables import tables
 from rollout.engine.events import RecordsCounted, RecordsPurged
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.records.records import Action, Outcome
 from rollout.features.erasure.erasure import ErasureRequest, erase_case
+from rollout.kernel.calendar.instants import to_instant
 from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker

@@ -20,9 +20,9 @@ from rollout.data.records.records import RecordStore
 from rollout.data.tables.tables import counted_units, counts, top_losses
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
+from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.statistics import gate_thresholds
 from rollout.live.evidence import due_counting
 from rollout.live.evidence.due_counting import CollectionPause, DueCounter, PageSize

@@ -6,7 +6,7 @@ from sqlalchemy import update
 from rollout.data.database.session import Database
 from rollout.data.tables.tables import count_series, evidence_heads, tick_slots
 from rollout.engine.events import ProposalRaised
-from rollout.engine.evidence.slots import to_instant
+from rollout.kernel.calendar.instants import to_instant
 from rollout.live.evidence.evidence_reader import EvidenceReader
 from rollout.live.evidence.live_evidence import EvidenceCheck, sample_evidence
 from rollout.live.evidence.unit_counting import freeze_sources

@@ -18,9 +18,9 @@ from rollout.data.tables import tables
 from rollout.data.tables.record_tables import build_triggers
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import IncidentOpened, ProposalRaised, RecordsCounted
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.records.records import Decision
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy.policy import Retention
 from rollout.live import rollout_state
 from rollout.live.evidence import evidence_seals, live_evidence

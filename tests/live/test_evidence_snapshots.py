@@ -10,10 +10,10 @@ from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.data.tables.tables import evidence_snapshots
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_arrays import LENGTH_BYTES
 from rollout.engine.evidence.unit_buffer import FORM, BufferDigests
 from rollout.features.erasure.erasure import ErasureRequest, erase_name
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.consistency_check import rebuild_derived_tables
 from rollout.live.evidence import live_evidence

@@ -13,7 +13,6 @@ from rollout.engine.decide.commands import Actor, ApproveProposal, ProposeResume
 from rollout.engine.decide.incident_kinds import EVIDENCE_CHANGED
 from rollout.engine.events import IncidentOpened, Stopped
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_arrays import UnitArrays
 from rollout.engine.evidence.unit_buffer import (
     FIRST_POSITION,
@@ -23,7 +22,7 @@ from rollout.engine.evidence.unit_buffer import (
 )
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.features.records.record_import import import_records
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, to_instant
 from rollout.live.consistency_check import rebuild_derived_tables
 from rollout.live.evidence import counted_check, live_evidence
 from rollout.live.evidence.counted_check import CHECK_INTERVAL, stop_changed_cells

@@ -6,8 +6,8 @@ from rollout import faults
 from rollout.data.counting import counted_units
 from rollout.data.counting.counted_units import CountedUnits, read_joined_lines, summarize_counted
 from rollout.engine.events import RecordsCounted, select_events
-from rollout.engine.evidence.slots import find_slot_before
 from rollout.features.erasure.erasure import erase_name
+from rollout.kernel.calendar.instants import find_slot_before
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR

@@ -21,11 +21,11 @@ from rollout.engine.decide.commands import (
 )
 from rollout.engine.decide.scope import find_acting_version
 from rollout.engine.events import IncidentOpened, ProposalRaised, Widened
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.features.records.record_import import VersionStatements, import_records
 from rollout.features.replay.requests import read_request_records
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.evidence.live_evidence import EvidenceCheck

@@ -7,8 +7,8 @@ import pytest
 from rollout.data.tables.tables import external_keys
 from rollout.engine.decide.commands import Actor, ApproveProposal
 from rollout.engine.events import PolicyApplied, ProposalRaised
-from rollout.engine.evidence.slots import to_instant
 from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command

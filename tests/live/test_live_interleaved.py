@@ -11,12 +11,11 @@ import pytest
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.records.records import RecordStore
 from rollout.engine.events import Suspended
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.records.records import Heartbeat
 from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.features.records.record_import import import_records
-from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.calendar.instants import find_slot_after, to_instant, to_micros
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.words import say_alarms
 from rollout.live.evidence import live_evidence

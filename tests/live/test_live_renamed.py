@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from rollout.engine.events import VersionFirstUsed, VersionRenamed
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.records.record_import import VersionStatements, import_records
 from rollout.features.replay.replay import replay_records
 from rollout.features.replay.requests import ReplayRequest
+from rollout.kernel.calendar.instants import to_instant
 from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.engine.slots.stories import Story, a_history

@@ -31,11 +31,11 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import VersionFirstUsed
 from rollout.engine.evidence.case_placement import place_cases, resolve_natural_units
 from rollout.engine.evidence.picks import vouch_for_files
-from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.evidence.version_uses import drop_undrawn
 from rollout.engine.files.parse import PlacedDecision
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.records.ingest import ingest_items
+from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock
 from rollout.live.evidence.due_counting import PageSize

@@ -7,10 +7,9 @@ from random import Random
 import pytest
 
 from rollout.engine.events import GrantExpired, LedgerEvent, ProposalRaised, Widened
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.records.record_import import import_records
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker

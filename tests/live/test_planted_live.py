@@ -8,12 +8,12 @@ import pytest
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import CasesPlanted, ProposalRaised
 from rollout.engine.evidence.case_placement import split_populations
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.features.replay.replay import replay_records
 from rollout.features.replay.requests import ReplayRequest
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.words import say_reading
 from tests.chance import list_unsealed_events

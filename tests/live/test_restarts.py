@@ -23,12 +23,11 @@ from rollout.engine.decide.commands import (
     StopCells,
 )
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.records.records import Case, Decision, Heartbeat, Outcome, Prediction
 from rollout.features.erasure.erasure import ErasureRequest, erase_case
 from rollout.features.records import ingest
 from rollout.features.records.record_import import import_records
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, find_slot_before, to_instant
 from rollout.live.evidence import counted_check, evidence_feeds, live_evidence
 from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy

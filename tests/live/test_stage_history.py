@@ -16,11 +16,10 @@ from rollout.engine.events import (
     VersionFirstUsed,
     Widened,
 )
-from rollout.engine.evidence.slots import find_slot_after
-from rollout.kernel.calendar.instants import Cell, Site
-from rollout.kernel.policy.levers import CostRule, Lever
+from rollout.kernel.calendar.instants import Cell, Site, find_slot_after
 from rollout.kernel.policy.policy import Stage
 from rollout.kernel.policy.record_definition import compute_definition
+from rollout.kernel.units import CostRule, Lever
 from rollout.live.evidence.stage_history import RolloutHistory
 from tests.engine.evidence.histories import HOUR, a_policy, hour
 from tests.factories import begin_attempt

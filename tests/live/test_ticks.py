@@ -35,10 +35,10 @@ from rollout.engine.events import (
     SuspensionCleared,
     Widened,
 )
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.evidence.unit_buffer import UnitBuffer
 from rollout.engine.records.records import Heartbeat, RejectedItem
 from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.instants import find_slot_before, to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live import tick_passes
 from rollout.live.evidence import evidence_seals

@@ -11,11 +11,11 @@ from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.data.tables.tables import versions
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import TrainingCutoffSet
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.files.parse import DeclaringPrediction
 from rollout.engine.records.records import Case, Prediction
 from rollout.features.records.ingest import ingest_items
 from rollout.features.records.record_import import VersionStatements, import_records
+from rollout.kernel.calendar.instants import to_instant
 from rollout.live.evidence.live_evidence import EvidenceCheck, sample_evidence
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service

@@ -5,7 +5,7 @@ from datetime import timedelta
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.scopes import TickSlots
 from rollout.engine.decide.commands import Actor
-from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.kernel.calendar.instants import find_slot_before, to_instant
 from rollout.live import tick_passes
 from rollout.live.evidence.due_counting import PageSize
 from rollout.live.policy_application import apply_policy

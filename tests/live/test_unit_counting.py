@@ -9,8 +9,8 @@ from rollout.data.counting.count_queue import CountQueue
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.records import RecordStore
 from rollout.engine.decide.commands import Actor
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.kernel.calendar.instants import to_instant
 from rollout.live.evidence.unit_counting import queue_new_cases, resolve_case_units
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

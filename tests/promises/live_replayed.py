@@ -14,11 +14,10 @@ from rollout.engine.decide.commands import AddVersion, Tick
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import PolicyApplied, RecordsCounted, RolloutCreated
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.slots.engine import Replay, SlotReadings
 from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
-from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.calendar.instants import to_instant, to_micros
 from tests.chance import list_unsealed_events
 from tests.engine.slots.stories import prepared
 from tests.promises.live_world import POLICIES, SITES, Ticked

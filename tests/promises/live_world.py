@@ -26,8 +26,7 @@ from rollout.engine.decide.commands import (
 )
 from rollout.engine.decide.commands import StopCells as Stop
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.evidence.slots import find_slot_before, to_instant
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, find_slot_before, to_instant
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live import state_cache

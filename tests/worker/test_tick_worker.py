@@ -14,7 +14,7 @@ from rollout.data.database.append_failures import TICK
 from rollout.data.database.migrations import add_revision, finish_upgrade
 from rollout.engine.decide.incident_kinds import EVIDENCE_CHANGED
 from rollout.engine.events import IncidentOpened
-from rollout.engine.evidence.slots import to_instant
+from rollout.kernel.calendar.instants import to_instant
 from rollout.live.tick_passes import RETRY_DELAY, Ticker
 from rollout.live.work.user_runs import ProcessFailedError
 from rollout.worker import tick_worker

@@ -34,8 +34,8 @@ from rollout.data.tables.tables import (
     outcomes,
     predictions,
 )
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction, RecordT
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy.evidence_sources import name_sender
 from rollout.kernel.units import group_pairs
 

@@ -20,10 +20,9 @@ from rollout.kernel.measures import Condition
 from rollout.kernel.policy.cell_evidence import format_floor, list_floors
 from rollout.kernel.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.kernel.policy.familiarity import FamiliarityRule, find_line
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Policy, Waves
 from rollout.kernel.policy.stages import Stage
-from rollout.kernel.units import find_outcome
+from rollout.kernel.units import Lever, find_outcome
 
 
 def compare_familiarity(old: Policy, new: Policy) -> Iterator[LooserRule]:

@@ -30,7 +30,6 @@ from rollout.engine.evidence.gate_series import (
 )
 from rollout.engine.evidence.guard_evidence import ArmReader, CountWindow, GuardEvidence, GuardFeeds
 from rollout.engine.evidence.guard_series import GuardSeries, compute_detector_series, count_slots
-from rollout.engine.evidence.slots import FIRST_SLOT, LAST_SLOT, find_slot_after
 from rollout.engine.evidence.stage_history import (
     NO_HISTORY,
     FamiliarHistory,
@@ -47,6 +46,7 @@ from rollout.engine.evidence.unit_arrays import (
     build_empty_arrays,
     unite_ascending,
 )
+from rollout.kernel.calendar.instants import FIRST_SLOT, LAST_SLOT, find_slot_after
 from rollout.kernel.measures import Condition, MeasureKey, Statistic
 from rollout.kernel.policy.cell_evidence import (
     EvidenceCounts,

@@ -40,7 +40,6 @@ from rollout.engine.evidence.site_series import (
     compute_cell_silences,
     compute_episode_series,
 )
-from rollout.engine.evidence.slots import FIRST_SLOT, find_slot_before
 from rollout.engine.evidence.unit_arrays import (
     BoolArray,
     IntArray,
@@ -50,6 +49,7 @@ from rollout.engine.evidence.unit_arrays import (
     find_first_positions,
     find_run_starts,
 )
+from rollout.kernel.calendar.instants import FIRST_SLOT, find_slot_before
 from rollout.kernel.facts import RECENT_DAYS
 from rollout.kernel.measures import Condition, MeasureKey, Watch
 from rollout.kernel.policy.cell_evidence import (

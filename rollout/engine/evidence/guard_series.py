@@ -18,7 +18,6 @@ from math import inf, log
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_arrays import (
     BoolArray,
     IntArray,
@@ -27,7 +26,7 @@ from rollout.engine.evidence.unit_arrays import (
     find_run_starts,
     unite_ascending,
 )
-from rollout.kernel.calendar.instants import count_micros
+from rollout.kernel.calendar.instants import count_micros, to_instant
 from rollout.kernel.facts import AlarmSubject
 from rollout.kernel.measures import Condition, Statistic, Watch
 from rollout.kernel.policy.cell_evidence import GuardReading

@@ -34,10 +34,9 @@ from rollout.engine.evidence.outcome_buffer import (
     UNRECORDED,
     OutcomeUnits,
 )
-from rollout.engine.evidence.slots import FIRST_SLOT
 from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.evidence.version_uses import PAIR, list_silent_pairs
-from rollout.kernel.calendar.instants import count_micros
+from rollout.kernel.calendar.instants import FIRST_SLOT, count_micros
 from rollout.kernel.policy.evidence_sources import OWN_EPISODE_PREDICTION, OWN_PREDICTION
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import OutcomeRule

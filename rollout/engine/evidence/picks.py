@@ -24,15 +24,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rollout.engine.records.records import is_registered
 from rollout.kernel.late_modules import LateModule
-from rollout.kernel.policy.levers import SLACK as NUMBER_SLACK
-from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
 from rollout.kernel.units import (
     EMPTY_SET,
     FULL_OVERLAP,
     PAIR_SIGN,
     SEPARATOR,
     SLACK,
+    CostRule,
+    Lever,
+    Margin,
+    Number,
 )
+from rollout.kernel.units import SLACK as NUMBER_SLACK
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

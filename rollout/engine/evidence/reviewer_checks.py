@@ -17,7 +17,7 @@ from rollout.engine.evidence.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFram
 from rollout.engine.evidence.picks import do_set_texts_agree
 from rollout.engine.evidence.units import build_unit_key
 from rollout.kernel.late_modules import LateModule
-from rollout.kernel.policy.levers import SLACK, Lever, Number
+from rollout.kernel.units import SLACK, Lever, Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

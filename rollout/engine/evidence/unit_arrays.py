@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.engine.evidence.slots import FIRST_SLOT
+from rollout.kernel.calendar.instants import FIRST_SLOT
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.cell_evidence import read_slice_value
 from rollout.kernel.policy.familiarity import AttributeValue, decode_unit_values

@@ -37,8 +37,7 @@ from rollout.engine.evidence.picks import (
     pair_sets,
     parse_number,
 )
-from rollout.engine.evidence.slots import NEVER
-from rollout.kernel.calendar.instants import count_micros
+from rollout.kernel.calendar.instants import NEVER, count_micros
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.policy.familiarity import FamiliarityRule, encode_case_values
 from rollout.kernel.units import (
@@ -64,8 +63,8 @@ if TYPE_CHECKING:
     import narwhals as nw
 
     from rollout.engine.evidence.decision_resolution import Frame
-    from rollout.kernel.policy.levers import Lever
     from rollout.kernel.policy.policy import Policy
+    from rollout.kernel.units import Lever
 else:
     nw = LateModule("narwhals")
 

@@ -20,8 +20,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from rollout.engine.evidence.slots import FIRST_SLOT, NEVER
-from rollout.kernel.calendar.instants import count_micros
+from rollout.kernel.calendar.instants import FIRST_SLOT, NEVER, count_micros
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.units import AFTER_CLOSING, SILENT
 

@@ -26,14 +26,13 @@ from rollout.engine.decide.assignment import BOUND, Permit, compute_answer_diges
 from rollout.engine.records.records import Case, Prediction
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.cell_evidence import reaches_floor
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import EvidenceRules, Policy
 from rollout.kernel.statistics.gate_thresholds import (
     AUDIT,
     SAMPLING_PURPOSE,
     compute_sampling_value,
 )
-from rollout.kernel.units import read_label_set
+from rollout.kernel.units import Lever, read_label_set
 
 BLIND, ASSISTED, ADJUDICATE, SEEDED = "blind", "assisted", "adjudication", "gold"
 BLIND_KINDS: Final = (BLIND, SEEDED)

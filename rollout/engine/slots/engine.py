@@ -35,7 +35,6 @@ from rollout.engine.decide.widening_steps import format_decided_floor
 from rollout.engine.events import ENGINE, LedgerEvent, PolicyApplied, RolloutCreated
 from rollout.engine.evidence.evidence_view import EvidenceView, read_fresh_evidence
 from rollout.engine.evidence.guard_evidence import GuardFeeds
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.evidence.stage_history import (
     FamiliarHistories,
     FamiliarHistory,
@@ -48,7 +47,13 @@ from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays
 from rollout.engine.ledger.access_events import REPLAY, SIMULATED
 from rollout.engine.slots.fast_forward import Agenda, SlotInterest, find_interest
 from rollout.engine.slots.options import ReplayOptions
-from rollout.kernel.calendar.instants import MICROSECOND, Cell, CellVersion
+from rollout.kernel.calendar.instants import (
+    MICROSECOND,
+    Cell,
+    CellVersion,
+    find_slot_after,
+    to_instant,
+)
 from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError, RolloutError
 from rollout.kernel.policy.cell_evidence import list_floor_texts
 from rollout.kernel.policy.gates import FreshEvidence

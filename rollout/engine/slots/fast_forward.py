@@ -22,8 +22,14 @@ from rollout.engine.decide.widening_steps import (
 )
 from rollout.engine.events import LedgerEvent, Reach
 from rollout.engine.evidence.evidence_view import EvidenceView
-from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
-from rollout.kernel.calendar.instants import Cell, CellVersion, compute_end_of_local_day
+from rollout.kernel.calendar.instants import (
+    Cell,
+    CellVersion,
+    compute_end_of_local_day,
+    find_slot_after,
+    find_slot_before,
+    to_instant,
+)
 from rollout.kernel.policy.cell_evidence import find_floor_index
 from rollout.kernel.policy.policy import Policy
 

@@ -39,7 +39,6 @@ from rollout.engine.evidence.gate_series import (
     count_unfamiliar_units,
     count_values,
 )
-from rollout.engine.evidence.slots import LAST_SLOT, find_slot_before, to_instant
 from rollout.features.cells.cells import (
     CellStatus,
     batch_evidence,
@@ -49,7 +48,7 @@ from rollout.features.cells.cells import (
 from rollout.features.reports.figures.agreement import NumberAgreement, compute_number_agreements
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.inputs.pairs import build_pairs
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import LAST_SLOT, Cell, find_slot_before, to_instant
 from rollout.kernel.policy.familiarity import AttributeValue, ValueReading
 from rollout.kernel.policy.gates import read_gate
 from rollout.kernel.policy.policy import Policy

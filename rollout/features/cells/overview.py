@@ -29,7 +29,6 @@ from rollout.engine.decide.permissions import (
 )
 from rollout.engine.decide.schedule import ScheduleEntry, limit_to_sites, list_schedule
 from rollout.engine.events import LedgerEvent, RecordsPurged, Stopped, select_events
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.words.state_text import describe_entry
 from rollout.features.reports.figures.review_plan import ReviewPlan, compute_review_plan
 from rollout.features.reports.figures.timeline_parts import (
@@ -38,7 +37,7 @@ from rollout.features.reports.figures.timeline_parts import (
     list_cell_marks,
     sort_marks,
 )
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, find_slot_before, to_instant
 from rollout.kernel.errors import RefusalError, UnknownCellError, UnknownVersionError
 from rollout.live.rollout_state import RolloutState, load_rollout_state
 from rollout.live.service import Service

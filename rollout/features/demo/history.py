@@ -24,7 +24,6 @@ from rollout.data.records.records import RecordStore
 from rollout.engine.decide.assignment import BOUND, Assignment, CaseQuestion, compute_unit_key
 from rollout.engine.decide.commands import ApproveProposal
 from rollout.engine.events import LedgerEvent, ProposalRaised, select_events
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.files.parse import (
     ActionWithPermit,
     DeclaringPrediction,
@@ -51,6 +50,7 @@ from rollout.features.demo.simulated_cases import (
 from rollout.features.records.action_authorization import AUTHORIZED, MODEL, NOT_REQUIRED
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.features.records.record_notes import open_reviews
+from rollout.kernel.calendar.instants import find_slot_after, to_instant
 from rollout.kernel.policy.evidence_sources import ACCOUNT
 from rollout.kernel.policy.policy import Policy
 from rollout.live.evidence.due_counting import PageSize

@@ -18,10 +18,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from rollout.features.demo.accounts import SiteClients, get_site_clients
-from rollout.kernel.policy.levers import Lever, Number
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files import fields
-from rollout.kernel.units import do_sets_agree, format_label_set, split_label_set
+from rollout.kernel.units import Lever, Number, do_sets_agree, format_label_set, split_label_set
 
 Answers = Mapping[str, str | None]
 

@@ -54,8 +54,8 @@ from rollout.features.reports.inputs.pairs import compare_answers
 from rollout.features.reviews.decisions import find_hidden_cases, record_shown_cases
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownVersionError
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.units import Lever
 from rollout.live.rollout_state import RolloutState, parse_stored_policy, read_rollout
 from rollout.live.service import Service
 

@@ -34,10 +34,9 @@ from rollout.features.reviews.decisions import (
     record_shown_cases,
 )
 from rollout.kernel.errors import NotAllowedError
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.populations import PLANTED_TRACK
-from rollout.kernel.units import do_sets_agree
+from rollout.kernel.units import Lever, do_sets_agree
 from rollout.live.rollout_state import RolloutState, read_rollout
 
 __all__ = ["CaseDetails", "CaseFilter", "CasePage", "ListedCase", "find_cases", "load_case_details"]

@@ -24,12 +24,10 @@ from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
-from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
 from rollout.engine.evidence.units import UNLISTED
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_answers
-from rollout.kernel.calendar.instants import Cell
-from rollout.kernel.policy.levers import Lever
-from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE, UnitSelection
+from rollout.kernel.calendar.instants import Cell, find_slot_after, find_slot_before, to_instant
+from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE, Lever, UnitSelection
 from rollout.live.rollout_state import RolloutState
 
 SitePredicate = Callable[[str], bool]

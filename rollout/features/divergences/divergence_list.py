@@ -55,9 +55,8 @@ from rollout.features.reports.inputs.pictures import find_picture
 from rollout.features.reviews.decisions import record_shown_cases
 from rollout.features.training.cleaning import DEFAULT_PERIOD
 from rollout.kernel.errors import RefusalError
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.units import OUTSIDE, UnitSelection
+from rollout.kernel.units import OUTSIDE, Lever, UnitSelection
 from rollout.live.rollout_state import RolloutState, read_rollout, write_rollout
 
 

@@ -18,9 +18,9 @@ from rollout.features.reports.inputs.inputs import CountedActionChange
 from rollout.features.reports.inputs.pairs import OTHER_ACTION
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownVersionError
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.intervals import compute_paired_change
+from rollout.kernel.units import Lever
 from rollout.live.evidence.evidence_reader import load_evidence_views
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service

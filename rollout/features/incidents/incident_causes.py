@@ -43,7 +43,6 @@ from rollout.engine.decide.permissions import (
     may_be_asked_blind,
     require_permission,
 )
-from rollout.engine.evidence.slots import find_slot_after, find_slot_before
 from rollout.features.incidents.incident_impact import IncidentImpact
 from rollout.features.reports.figures.incident_cause import (
     BATCH_SIZE,
@@ -55,7 +54,14 @@ from rollout.features.reports.figures.incident_cause import (
     has_detector,
     list_batch_ends,
 )
-from rollout.kernel.calendar.instants import EPOCH, Cell, from_micros, to_micros
+from rollout.kernel.calendar.instants import (
+    EPOCH,
+    Cell,
+    find_slot_after,
+    find_slot_before,
+    from_micros,
+    to_micros,
+)
 from rollout.kernel.errors import RefusalError, UnknownCellError, UnknownVersionError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.value_search import (

@@ -13,12 +13,11 @@ from rollout.engine.decide.guards import describe_cell_attempt
 from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.decide.scope import CellState, Scope, compute_stage_level
 from rollout.engine.evidence.evidence_view import EvidenceView
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.words.event_kinds import CELL_KINDS
 from rollout.engine.words.event_text import CitedProposals
 from rollout.features.incidents.incidents import IncidentStatus, load_incident
 from rollout.features.ledger.ledger_reader import load_cited_proposals
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, find_slot_before, to_instant
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.live.evidence.evidence_reader import load_evidence_views

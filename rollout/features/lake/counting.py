@@ -21,7 +21,6 @@ import numpy as np
 import polars as pl
 
 from rollout.engine.evidence.frames import RecordKind
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
 from rollout.engine.evidence.version_uses import VersionUses
 from rollout.engine.files.files import RecordPaths
@@ -62,7 +61,7 @@ from rollout.features.replay.requests import (
     build_readings,
     build_request_columns,
 )
-from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.calendar.instants import to_instant, to_micros
 from rollout.kernel.policy.gates import UnplacedDecisions
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import MISSING, SILENT, UNUSABLE

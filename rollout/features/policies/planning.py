@@ -60,10 +60,9 @@ from rollout.features.replay.requests import Progress, RecordedHistory
 from rollout.kernel.calendar.instants import SHADOW, format_duration
 from rollout.kernel.calendar.opening_hours import is_always_open
 from rollout.kernel.channels import list_channel_warnings
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning, list_policy_warnings
-from rollout.kernel.units import FULL_OVERLAP, describe_objective
+from rollout.kernel.units import FULL_OVERLAP, Lever, describe_objective
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,8 @@ from rollout.kernel.policy.familiarity import (
     find_line,
     format_value,
 )
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.units import MISSING
+from rollout.kernel.units import MISSING, Lever
 
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 _ZERO_SALT = bytes(32)

@@ -33,7 +33,6 @@ from rollout.data.ledger.scopes import (
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incident_kinds import WRITES_FAILED
 from rollout.engine.decide.incidents import is_clock_behind
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.features.process.health_checks import find_damaged_rollouts, is_cleared
 from rollout.features.stops.stop_options import name_cells
 from rollout.features.stops.stops import (
@@ -41,7 +40,7 @@ from rollout.features.stops.stops import (
     append_pending_stop,
     store_for_replicas,
 )
-from rollout.kernel.calendar.instants import EPOCH
+from rollout.kernel.calendar.instants import EPOCH, find_slot_after, to_instant
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.measures import Watch
 from rollout.live.rollout_state import RolloutState, execute_command

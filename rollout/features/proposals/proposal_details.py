@@ -35,14 +35,13 @@ from rollout.engine.events import (
     find_applied_policies,
     select_events,
 )
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.ledger.ledger import parse_as, parse_event
 from rollout.engine.words.evidence_text import VouchedUnits
 from rollout.engine.words.formatting import format_zoned_time
 from rollout.engine.words.state_text import CLOSED_PROPOSALS, TICK, describe_hold
 from rollout.features.cells.cells import Gain, load_gains
 from rollout.features.proposals.proposals import find_proposal_sites
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, find_slot_after, to_instant
 from rollout.kernel.errors import RefusalError, UnknownProposalError
 from rollout.kernel.facts import LooserRule, StoredReading
 from rollout.kernel.policy.cell_evidence import describe_floor, describe_floor_cases

@@ -10,9 +10,8 @@ from rollout.engine.decide.permissions import Caller, Permission, require_permis
 from rollout.engine.files.label_set_texts import parse_set
 from rollout.engine.records.records import BaselineCount
 from rollout.kernel.errors import RefusalError, describe_value_error
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.units import read_label_set
+from rollout.kernel.units import Lever, read_label_set
 from rollout.live.rollout_state import load_rollout_state, write_rollout
 
 MAX_COUNT = 2**31

@@ -52,10 +52,9 @@ from rollout.features.reports.inputs.pairs import (
     find_number_answers,
 )
 from rollout.kernel.policy.evidence_sources import FileReading
-from rollout.kernel.policy.levers import Lever, Number
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.fields import read_distance, read_overlap
-from rollout.kernel.units import SEPARATOR
+from rollout.kernel.units import SEPARATOR, Lever, Number
 
 _SAMPLE = 1000
 """Pairs that are compared first, because sides that differ do so early."""

@@ -39,7 +39,6 @@ from rollout.engine.evidence.frames import (
     merge_renamed_predictions,
 )
 from rollout.engine.evidence.picks import vouch_for_files
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
 from rollout.engine.evidence.version_uses import VersionUses, drop_undrawn
@@ -70,7 +69,13 @@ from rollout.features.reports.inputs.inputs import ReportInputs, SourceSummary
 from rollout.features.reports.inputs.pictures import MAX_PICTURE_BYTES, embed_picture
 from rollout.features.reports.pages.json_report import render_json_report
 from rollout.kernel.atomic_files import write_files_atomically
-from rollout.kernel.calendar.instants import Cell, count_micros, format_duration, to_micros
+from rollout.kernel.calendar.instants import (
+    Cell,
+    count_micros,
+    format_duration,
+    to_instant,
+    to_micros,
+)
 from rollout.kernel.errors import RolloutError
 from rollout.kernel.policy.gates import NO_UNPLACED, UnplacedDecisions
 from rollout.kernel.policy.policy import Policy

@@ -41,7 +41,6 @@ from rollout.engine.evidence.case_placement import (
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
-from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
 from rollout.engine.evidence.stage_history import StageHistory
 from rollout.engine.evidence.stored_units import FirstValues, StoredUnits, UnitSeries
 from rollout.engine.evidence.unit_buffer import UnitBuffer
@@ -55,7 +54,13 @@ from rollout.features.reports.inputs.inputs import (
     ReportInputs,
     SourceSummary,
 )
-from rollout.kernel.calendar.instants import CellVersion, from_micros
+from rollout.kernel.calendar.instants import (
+    CellVersion,
+    find_slot_after,
+    find_slot_before,
+    from_micros,
+    to_instant,
+)
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.populations import PLANTED_TRACK
 from rollout.kernel.units import MISSING

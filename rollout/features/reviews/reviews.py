@@ -59,7 +59,7 @@ from rollout.features.reviews.decisions import (
     submit_decision,
     was_assigned,
 )
-from rollout.kernel.policy.levers import Lever
+from rollout.kernel.units import Lever
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
 

@@ -14,7 +14,6 @@ from rollout.data.database.session import Database, Transaction
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.engine.decide.permissions import Caller
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, RecordFrames
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.features.reports.inputs.inputs import ReportInputs, assign_deciders
 from rollout.features.reports.stored_inputs import (
     ReportPeriod,
@@ -24,7 +23,7 @@ from rollout.features.reports.stored_inputs import (
 from rollout.features.what_if.comparison import WhatIfInputs
 from rollout.features.what_if.replayed_policy import WhatIfRecords
 from rollout.features.what_if.requests import WhatIfRequest, check_request
-from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.calendar.instants import find_slot_before, to_instant, to_micros
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
 from rollout.live.rollout_state import RolloutState, read_rollout

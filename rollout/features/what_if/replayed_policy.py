@@ -19,7 +19,6 @@ from rollout.engine.decide.guards import is_heard_elsewhere
 from rollout.engine.evidence.case_placement import PlacedHistory
 from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.reviewer_checks import is_blind_decision
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import build_record_inputs, replay_records
@@ -35,7 +34,7 @@ from rollout.features.reports.inputs.inputs import (
     compute_stage_histories,
     find_drawn_units,
 )
-from rollout.kernel.calendar.instants import Cell, count_micros
+from rollout.kernel.calendar.instants import Cell, count_micros, to_instant
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.measures import Condition, Statistic
 from rollout.kernel.policy.policy import Policy

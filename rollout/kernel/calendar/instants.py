@@ -1,17 +1,9 @@
-"""Instants and local times, and what they fall into: sites, windows, cells, quiet hours.
+"""Instants, the grid of ticks, and what instants fall into: sites, windows, cells, quiet hours.
 
-Instants as whole microseconds since 1970, UTC, and durations.
-
-Local time of timezones, as arrays and exact at clock changes.
-
-An instant here is a count of microseconds since 1970-01-01 UTC, a wall time the same count as if
+An instant is a count of whole microseconds since 1970-01-01 UTC, a wall time the same count as if
 the local clock were UTC. Between two changes of a zone's offset (a *stretch*) they differ by a
 constant. Python's `zoneinfo` does not list the changes, so a search by day and bisection finds
-them, once for each zone and year.
-
-Sites, windows and cells.
-
-When a user's notifications may be sent: quiet hours and the times of digests.
+them, once for each zone and year. Slot n of ticks is n ticks after 1970, UTC.
 """
 
 from __future__ import annotations
@@ -397,3 +389,23 @@ def compute_end_of_local_day(site: Site, day: date) -> datetime:
         if stretch.since + stretch.offset < wall_end
     ]
     return from_micros(max(ends))
+
+
+FIRST_SLOT, LAST_SLOT = -(2**62), 2**62  # before and after all slots
+NEVER = LAST_SLOT
+"""Receipt of a prediction that nobody has sent, in microseconds."""
+
+
+def to_instant(slot: int, tick: timedelta) -> datetime:
+    """Return the instant of a slot."""
+    return EPOCH + slot * tick
+
+
+def find_slot_before(at: datetime, tick: timedelta) -> int:
+    """Return the last slot at or before an instant."""
+    return (at - EPOCH) // tick
+
+
+def find_slot_after(at: datetime, tick: timedelta) -> int:
+    """Return the first slot at or after an instant."""
+    return -((EPOCH - at) // tick)

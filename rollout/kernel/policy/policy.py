@@ -31,9 +31,8 @@ from rollout.kernel.policy.evidence_sources import (
     FileReading,
 )
 from rollout.kernel.policy.familiarity import FamiliarityRule
-from rollout.kernel.policy.levers import Lever, build_even_levels
 from rollout.kernel.policy.stages import Stage, VersionRule
-from rollout.kernel.units import WHOLE_UNIT, Key, OutcomeRule, Spread
+from rollout.kernel.units import WHOLE_UNIT, Key, Lever, OutcomeRule, Spread, build_even_levels
 
 DAY = timedelta(days=1)
 UNITS_BETWEEN_FALSE_ALARMS, TIME_BETWEEN_FALSE_ALARMS = 10_000.0, 365 * DAY

@@ -15,8 +15,8 @@ from typing import Any
 
 from rollout.kernel.calendar.instants import Cell, Window
 from rollout.kernel.calendar.opening_hours import uses_holidays
-from rollout.kernel.policy.levers import Lever, Margin
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.units import Lever, Margin
 
 
 def compute_definition(policy: Policy, cell: Cell) -> str:

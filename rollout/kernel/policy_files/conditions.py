@@ -25,14 +25,13 @@ from rollout.kernel.measures import (
     ThresholdUnit,
     Watch,
 )
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Gate, Guard, Policy, Where
 from rollout.kernel.policy_files import fields
 from rollout.kernel.policy_files.names import Faults, PolicyCheck, describe_unknown_name
 from rollout.kernel.policy_files.sections import WrittenCondition, WrittenGuard, WrittenPolicy
 from rollout.kernel.policy_files.yaml_reader import DocumentFault, DocumentPath
 from rollout.kernel.populations import ALL_UNITS, PLANTED, BothArms, EachValue, PlantedUnits
-from rollout.kernel.units import OutcomeRule, find_outcome
+from rollout.kernel.units import Lever, OutcomeRule, find_outcome
 
 
 def parse_threshold(measure: Measure, text: str) -> float:

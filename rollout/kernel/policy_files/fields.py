@@ -22,9 +22,8 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from rollout.kernel.policy.cell_evidence import MAX_FLOORS
 from rollout.kernel.policy.familiarity import FamiliarAttribute
-from rollout.kernel.policy.levers import Margin
 from rollout.kernel.policy.stages import parse_content
-from rollout.kernel.units import FAILED, LATE, OUTSIDE
+from rollout.kernel.units import FAILED, LATE, OUTSIDE, Margin
 
 UNKNOWN_LABEL = "(not listed)"  # written by the tally for a human's label outside the policy
 DELIMITERS = (",", ";", "\t", "|")

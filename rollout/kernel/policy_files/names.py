@@ -10,7 +10,6 @@ from itertools import permutations
 from rollout.kernel.calendar.instants import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.kernel.calendar.opening_hours import follows_sun
 from rollout.kernel.calendar.windows import REFERENCE_YEAR, compute_year_shares, find_hours_errors
-from rollout.kernel.policy.levers import DEFAULT_COSTS, CostRule, Lever, Margin
 from rollout.kernel.policy.policy import (
     Freeze,
     GateBase,
@@ -21,6 +20,7 @@ from rollout.kernel.policy.policy import (
 )
 from rollout.kernel.policy_files.sections import WrittenPolicy
 from rollout.kernel.policy_files.yaml_reader import DocumentFault, DocumentPath
+from rollout.kernel.units import DEFAULT_COSTS, CostRule, Lever, Margin
 
 RESERVED = frozenset({SHADOW, OTHER_WINDOW, ALWAYS_WINDOW})
 SAME_STAGE = "same-stage"

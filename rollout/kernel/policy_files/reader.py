@@ -18,7 +18,6 @@ from rollout.kernel.calendar.instants import ALWAYS_WINDOW, Window, format_durat
 from rollout.kernel.errors import PolicyRefusedError
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.policy.evidence_sources import FileReading, ReadingBase
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import (
     DEFAULT_QUIET_DAYS,
     TIME_BETWEEN_FALSE_ALARMS,
@@ -68,7 +67,15 @@ from rollout.kernel.policy_files.yaml_reader import (
     read_document,
 )
 from rollout.kernel.populations import PLANTED
-from rollout.kernel.units import DECIDES, EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, PROPOSES, SEPARATOR
+from rollout.kernel.units import (
+    DECIDES,
+    EMPTY_SET,
+    MAX_SET_BYTES,
+    PAIR_SIGN,
+    PROPOSES,
+    SEPARATOR,
+    Lever,
+)
 
 RECORD_COLUMNS = frozenset({"case_key", "harm", "outcome_at", "label", "values"})
 

@@ -36,10 +36,15 @@ from rollout.engine.evidence.site_series import (
     SiteSigns,
     SiteVotes,
 )
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.slots.record_feed import GuardAnswers, HistoryFeeds
-from rollout.kernel.calendar.instants import Cell, count_micros, to_micros
+from rollout.kernel.calendar.instants import (
+    Cell,
+    count_micros,
+    find_slot_before,
+    to_instant,
+    to_micros,
+)
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.statistics.share_detector import measure_sign_interval

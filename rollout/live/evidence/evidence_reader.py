@@ -48,7 +48,6 @@ from rollout.engine.evidence.evidence_view import EvidenceView, read_fresh_evide
 from rollout.engine.evidence.guard_evidence import GuardEvidence
 from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer, OutcomeUnits
 from rollout.engine.evidence.site_series import EMPTY_VOTES, NO_SIGNS, SiteSigns, SiteVotes
-from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.evidence.stored_units import FirstValues, NewCellValue, StoredUnits
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
 from rollout.engine.evidence.unit_buffer import (
@@ -58,7 +57,7 @@ from rollout.engine.evidence.unit_buffer import (
     restore_buffers,
 )
 from rollout.engine.ledger.ledger import parse_event
-from rollout.kernel.calendar.instants import Cell, CellVersion
+from rollout.kernel.calendar.instants import Cell, CellVersion, find_slot_before
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence, find_floor_index
 from rollout.kernel.policy.gates import FreshEvidence, GateReading, read_gate, read_renewal

@@ -32,8 +32,8 @@ from rollout.engine.events import (
     find_applied_policies,
     select_events,
 )
-from rollout.engine.evidence.slots import LAST_SLOT, find_slot_before, to_instant
 from rollout.engine.ledger.ledger import parse_event
+from rollout.kernel.calendar.instants import LAST_SLOT, find_slot_before, to_instant
 from rollout.kernel.policy.policy import Policy
 from rollout.live.rollout_state import RolloutState, parse_stored_policy
 

@@ -14,10 +14,9 @@ from rollout.data.database.session import Transaction
 from rollout.data.records.case_pages import CasePages
 from rollout.data.records.records import RejectedRecords
 from rollout.engine.evidence.evidence_view import FreshUnits, order_by_receipt
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.tallied_units import build_units
 from rollout.engine.evidence.unit_arrays import CellUnitArrays
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, to_instant
 from rollout.kernel.policy.gates import UnplacedDecisions
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import GATE, resolve_case_units

@@ -34,7 +34,6 @@ from rollout.engine.evidence.site_series import (
     SiteSigns,
     build_case_signs,
 )
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_arrays import (
     BoolArray,
     IntArray,
@@ -49,7 +48,7 @@ from rollout.engine.evidence.unit_arrays import (
     split_column,
     split_parts,
 )
-from rollout.kernel.calendar.instants import OTHER_WINDOW
+from rollout.kernel.calendar.instants import OTHER_WINDOW, to_instant
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 from rollout.live.evidence.evidence_reader import UNREADABLE

@@ -47,11 +47,10 @@ from rollout.engine.decide.scope import Scope
 from rollout.engine.events import EVENT_TYPES, LedgerEvent
 from rollout.engine.evidence.evidence_view import EvidenceView, read_fresh_evidence
 from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_buffer import HeldEvidence, UnitBuffer, encode_buffers
 from rollout.engine.slots.engine import SlotReadings, update_view
 from rollout.engine.slots.fast_forward import Agenda, SlotInterest, find_interest
-from rollout.kernel.calendar.instants import Cell, CellVersion
+from rollout.kernel.calendar.instants import Cell, CellVersion, to_instant
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.cell_evidence import VersionEvidence
 from rollout.kernel.policy.policy import Policy

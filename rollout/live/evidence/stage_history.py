@@ -20,7 +20,6 @@ from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope, find_acting_version
 from rollout.engine.decide.widening_steps import format_decided_floor
 from rollout.engine.events import LedgerEvent, Reach
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.evidence.stage_history import (
     FamiliarHistories,
     StageHistory,
@@ -30,7 +29,7 @@ from rollout.engine.evidence.stage_history import (
 )
 from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.slots.fast_forward import list_limit_slots
-from rollout.kernel.calendar.instants import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell, find_slot_after, to_instant
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.record_definition import compute_definition, is_redefined
 

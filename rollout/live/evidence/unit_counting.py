@@ -39,14 +39,17 @@ from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
 from rollout.data.tables.record_tables import OUTCOME
 from rollout.engine.events import NO_SOURCES, LedgerEvent, ProposalSources
-from rollout.engine.evidence.slots import LAST_SLOT, find_slot_after, find_slot_before, to_instant
 from rollout.kernel.calendar.instants import (
     DAY,
+    LAST_SLOT,
     OTHER_WINDOW,
     Cell,
     Site,
     Window,
     count_micros,
+    find_slot_after,
+    find_slot_before,
+    to_instant,
     to_instant_micros,
     to_micros,
 )

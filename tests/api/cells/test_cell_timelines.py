@@ -10,7 +10,6 @@ from api.cells.schemas import Timeline
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence.evidence_view import BATCH_SIZE
-from rollout.engine.evidence.slots import to_instant
 from rollout.features.cells.overview import load_cell_timeline
 from rollout.features.records.record_import import import_records
 from rollout.features.reports.figures.cell_timeline import (
@@ -23,7 +22,7 @@ from rollout.features.reports.figures.timeline_parts import (
     TimelineRequest,
     TimelineVersion,
 )
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, to_instant
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock

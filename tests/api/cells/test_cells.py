@@ -8,8 +8,8 @@ import pytest
 from api.app import create_app
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.engine.evidence.slots import to_instant
 from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy.cell_evidence import VersionEvidence
 from rollout.kernel.policy.gates import read_gate
 from rollout.kernel.policy_files.reader import parse_policy

@@ -7,8 +7,8 @@ import pytest
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.evidence.evidence_view import BATCH_SIZE
-from rollout.engine.evidence.slots import to_instant
 from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker

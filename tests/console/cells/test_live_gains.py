@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollout.engine.events import ProposalRaised
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.features.access import users
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
 from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.instants import find_slot_before, to_instant
 from rollout.live.clock import ManualClock
 from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.service import build_service

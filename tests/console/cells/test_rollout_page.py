@@ -7,7 +7,6 @@ from html import unescape
 import pytest
 
 from rollout.engine.decide.commands import Actor, AddVersion, StopCells
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.words.formatting import OPENING_NOTE
 from rollout.engine.words.state_text import CELL_STATES
 from rollout.features.access.users import load_local_caller
@@ -15,7 +14,7 @@ from rollout.features.cells.cell_table import load_cell_page
 from rollout.features.divergences.matrices import load_action_changes
 from rollout.features.proposals.proposals import approve_proposal, list_pending_approvals
 from rollout.features.records.record_import import import_records
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command

@@ -10,13 +10,13 @@ from api.cells.value_table import build_value_tables, list_gate_slices
 from api.proposals import pages as proposal_page
 from rollout.engine.decide.commands import Actor
 from rollout.engine.evidence.gate_series import UnfamiliarUnits, ValueCounts, ValueSeries
-from rollout.engine.evidence.slots import to_instant
 from rollout.features.cells.cell_table import (
     CellValuesSummary,
     load_cell_values,
     read_closed_values,
 )
 from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy.familiarity import FAMILIAR, FEW, MISTAKEN, ValueReading
 from rollout.kernel.policy_files.reader import load_policy, parse_policy
 from rollout.live.policy_application import apply_policy

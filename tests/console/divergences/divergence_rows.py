@@ -4,7 +4,7 @@ import re
 
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.scopes import TickSlots
-from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.kernel.calendar.instants import find_slot_before, to_instant
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.console.told_cases import CLOSED

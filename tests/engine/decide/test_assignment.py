@@ -18,9 +18,9 @@ from rollout.engine.decide.assignment import (
 from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.calendar.opening_hours import find_next_change, is_open
 from rollout.kernel.calendar.windows import find_window
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import NEVER, EvidenceRules, Limit, Policy, Stage
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.units import Lever
 from tests.factories import (
     AUTONOMOUS,
     CHANGE,

@@ -10,7 +10,6 @@ from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
-from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
 from rollout.kernel.policy.policy import (
     EvidenceRules,
     Freeze,
@@ -24,6 +23,7 @@ from rollout.kernel.policy.policy import (
     Where,
 )
 from rollout.kernel.policy.record_definition import compute_definition, is_redefined
+from rollout.kernel.units import CostRule, Lever, Margin, Number
 from rollout.kernel.words import LOOSER_RULES
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, LAKE, gates, policy
 from tests.looser import say_looser_rules

@@ -11,9 +11,8 @@ from rollout.engine.decide.widening_steps import (
     find_wave_opening,
     get_wave,
 )
-from rollout.engine.evidence.slots import find_slot_after
 from rollout.engine.slots.fast_forward import list_timed_slots
-from rollout.kernel.calendar.instants import Cell, Site
+from rollout.kernel.calendar.instants import Cell, Site, find_slot_after
 from rollout.kernel.policy.policy import Limit, Policy, Waves, Where
 from tests.factories import (
     ANA,

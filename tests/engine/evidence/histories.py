@@ -20,8 +20,8 @@ from rollout.engine.evidence.frames import (
 )
 from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Minimum, Policy, Stage
+from rollout.kernel.units import Lever
 
 START = datetime(2025, 6, 2, tzinfo=UTC)
 SALT = bytes(32)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from rollout.engine.evidence.units import UNLISTED
-from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
-from rollout.kernel.units import FAILED, MISSING, OUTSIDE
+from rollout.kernel.units import FAILED, MISSING, OUTSIDE, CostRule, Lever, Margin, Number
 from tests.engine.evidence.histories import (
     ALARM,
     a_policy,

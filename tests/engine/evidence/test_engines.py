@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.evidence.tallied_units import build_units
 from rollout.engine.evidence.units import count_units, resolve_units
-from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
+from rollout.kernel.units import CostRule, Lever, Margin, Number
 from tests.engine.evidence.histories import (
     ALARM,
     SALT,

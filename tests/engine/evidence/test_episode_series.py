@@ -14,7 +14,7 @@ from rollout.engine.evidence.site_series import (
     SiteVotes,
     compute_episode_series,
 )
-from rollout.engine.evidence.slots import find_slot_after, to_instant
+from rollout.kernel.calendar.instants import find_slot_after, to_instant
 from rollout.kernel.policy.policy import TrafficExpectation
 from tests.engine.evidence.histories import a_guard, a_policy
 

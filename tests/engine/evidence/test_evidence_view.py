@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 from rollout.engine.evidence.case_placement import resolve_natural_units
-from rollout.engine.evidence.slots import find_slot_after, find_slot_before
 from rollout.engine.slots.engine import ReplayResult
+from rollout.kernel.calendar.instants import find_slot_after, find_slot_before
 from rollout.kernel.measures import MEASURES, Watch
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.policy.gates import read_gate, read_renewal

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.engine.evidence.guard_series import compute_detector_series, compute_share_series
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses, build_empty_arrays
-from rollout.kernel.policy.levers import CostRule
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.statistics import detector
-from rollout.kernel.units import MISSING, UnitClass
+from rollout.kernel.units import MISSING, CostRule, UnitClass
 from tests.engine.evidence.histories import ALARM, HOUR, a_guard, a_policy
 from tests.engine.evidence.plain_readings import Plain, in_alarm, within
 

@@ -18,9 +18,9 @@ from rollout.engine.events import (
     Widened,
 )
 from rollout.engine.evidence.evidence_view import EvidenceView
-from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.evidence.stage_history import StageHistory, build_stage_shares
 from rollout.engine.evidence.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
+from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.facts import AlarmSubject
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.policy import Guard

@@ -23,10 +23,9 @@ from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.json_report import render_json_report
 from rollout.features.reports.pages.text_report import render_text_report
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import EvidenceRules, Guard, Minimum
 from rollout.kernel.populations import PlantedUnits
-from rollout.kernel.units import FAILED, MISSING, UnitClass
+from rollout.kernel.units import FAILED, MISSING, Lever, UnitClass
 from rollout.kernel.words import say_reading
 from tests.engine.evidence.histories import (
     AGREEMENT,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rollout.engine.evidence.frames import build_gold_schema
 from rollout.engine.evidence.reviewer_checks import build_reviewer_checks
-from rollout.kernel.policy.levers import Lever, Margin, Number
+from rollout.kernel.units import Lever, Margin, Number
 from tests.engine.evidence.histories import (
     ALARM,
     a_policy,

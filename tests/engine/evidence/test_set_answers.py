@@ -8,8 +8,7 @@ import pytest
 from rollout.engine.evidence.unit_arrays import UnitClasses
 from rollout.engine.evidence.units import UNLISTED
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.levers import CostRule, Lever
-from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE, UnitClass
+from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE, CostRule, Lever, UnitClass
 from tests.engine.evidence.histories import (
     a_policy,
     cases,

@@ -9,8 +9,7 @@ import pytest
 from rollout.engine.decide.guards import store_alarm
 from rollout.engine.evidence import site_series
 from rollout.engine.evidence.site_series import NO_SIGNS, build_case_signs, compute_cell_silences
-from rollout.engine.evidence.slots import find_slot_after, to_instant
-from rollout.kernel.calendar.instants import Site, Window, to_micros
+from rollout.kernel.calendar.instants import Site, Window, find_slot_after, to_instant, to_micros
 from rollout.kernel.words import say_alarm
 from tests.engine.evidence.histories import a_guard, a_policy
 

@@ -9,10 +9,8 @@ import pytest
 
 from rollout.engine.evidence import units
 from rollout.engine.evidence.case_placement import place_cases
-from rollout.engine.evidence.slots import find_slot_after, find_slot_before
 from rollout.engine.evidence.units import UNLISTED
-from rollout.kernel.calendar.instants import Site, Window
-from rollout.kernel.policy.levers import CostRule
+from rollout.kernel.calendar.instants import Site, Window, find_slot_after, find_slot_before
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from rollout.kernel.units import (
     AFTER_DECISION,
@@ -22,6 +20,7 @@ from rollout.kernel.units import (
     MISSING,
     NOT_PREDICTED,
     OUTSIDE,
+    CostRule,
 )
 from tests.engine.evidence.histories import (
     ALARM,

@@ -30,7 +30,6 @@ from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.policy.policy import (
     EvidenceRules,
     Freeze,
@@ -43,6 +42,7 @@ from rollout.kernel.policy.policy import (
     Waves,
     Where,
 )
+from rollout.kernel.units import CostRule, Lever
 from tests.engine.evidence.histories import START, records
 
 LABELS = ("bear", "fox", "none")

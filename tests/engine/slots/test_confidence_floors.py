@@ -23,7 +23,6 @@ from benchmarks.confidence_floors import (
     replay_pictures,
 )
 from rollout.engine.events import Narrowed, Widened
-from rollout.engine.evidence.slots import LAST_SLOT
 from rollout.engine.evidence.units import resolve_units
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
@@ -33,6 +32,7 @@ from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.inputs.inputs import HUMAN, MODEL, assign_deciders
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.text_report import render_text_report
+from rollout.kernel.calendar.instants import LAST_SLOT
 from rollout.kernel.policy.cell_evidence import format_floor, list_floors
 from rollout.kernel.policy.policy import Stage
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value, get_gate_threshold

@@ -10,7 +10,6 @@ import pytest
 from api.proposals.path_chart import build_path_charts
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
-from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.evidence.version_uses import NO_USES, drop_undrawn
 from rollout.engine.files.column_map import ColumnError
 from rollout.engine.slots.options import ReplayOptions
@@ -26,6 +25,7 @@ from rollout.features.reports.pages.report_tiles import build_cell_rows, build_t
 from rollout.features.reports.pages.section_summaries import summarize_sections
 from rollout.features.reports.pages.summary import describe_results, render_message_summary
 from rollout.features.reports.pages.text_report import render_text_report
+from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.policy.gates import GainReading, read_gate
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values

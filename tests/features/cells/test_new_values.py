@@ -11,7 +11,6 @@ from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSna
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence import stored_units
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.cells.overview import load_cell_timeline
 from rollout.features.erasure.erasure import ErasureRequest, erase_case
@@ -22,6 +21,7 @@ from rollout.features.reports.figures.funnel import NEW_VALUE, list_first_values
 from rollout.features.reports.figures.timeline_parts import TimelineRequest
 from rollout.features.reports.stored_inputs import ReportPeriod, load_report_inputs
 from rollout.features.what_if.replayed_policy import NO_FILE
+from rollout.kernel.calendar.instants import find_slot_before, to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock
 from rollout.live.consistency_check import rebuild_derived_tables

@@ -8,9 +8,9 @@ import pytest
 
 from api.cells.cell_gates import describe_cell
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.evidence.slots import to_instant
 from rollout.features.cells.cell_table import load_cell_page
 from rollout.features.cells.cells import load_cell
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.terminal.runner import build_local_service
 from tests.engine.slots.stories import Story, a_history

@@ -7,12 +7,12 @@ import pytest
 
 from rollout.engine.decide.commands import Actor, AddVersion
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.features.access.authentication import Authenticator
 from rollout.features.policies import familiar_preview
 from rollout.features.policies.familiar_preview import describe_unfamiliar_effect
 from rollout.features.policies.policies import preview_policy
 from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.instants import find_slot_after, to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock
 from rollout.live.policy_application import apply_policy

@@ -12,7 +12,7 @@ from rollout.data.records.records import RecordReceipt, RecordStatus, StoredBatc
 from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.features.records.record_notes import RecordNotes, add_note
 from rollout.kernel.policy.evidence_sources import DEFAULT_SOURCES
-from rollout.kernel.policy.levers import Lever, Margin, Number
+from rollout.kernel.units import Lever, Margin, Number
 from tests.factories import NOON
 
 LEVERS = [

@@ -19,7 +19,6 @@ from rollout.engine.evidence.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.tallied_units import build_units
 from rollout.engine.evidence.units import resolve_units
 from rollout.engine.slots.engine import Replay
@@ -27,6 +26,7 @@ from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.features.reports.inputs.inputs import ReportInputs, SourceSummary
+from rollout.kernel.calendar.instants import to_instant
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import parse_policy
 

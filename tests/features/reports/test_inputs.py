@@ -14,7 +14,6 @@ from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.records import RecordStore
 from rollout.engine.decide.commands import Actor, ApproveProposal
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.evidence.units import resolve_units
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.records.records import Case, Decision, Prediction
@@ -34,6 +33,7 @@ from rollout.features.reports.stored_inputs import (
     load_report_inputs,
     load_whole_period,
 )
+from rollout.kernel.calendar.instants import find_slot_after, to_instant
 from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, RegisteredUnits
 from rollout.kernel.policy_files.reader import load_policy, parse_policy
 from rollout.kernel.units import MISSING

@@ -18,9 +18,9 @@ from rollout.kernel.policy.gates import (
     read_gate,
     read_renewal,
 )
-from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.policy.policy import Gate, Minimum
 from rollout.kernel.statistics.evidence import compute_log_e
+from rollout.kernel.units import CostRule, Lever
 from rollout.kernel.words import say_reading, say_requirement
 from tests.factories import (
     AGREEMENT,

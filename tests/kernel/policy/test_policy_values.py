@@ -7,8 +7,8 @@ import pytest
 
 from rollout.kernel.calendar.instants import OTHER_WINDOW, Cell, Site, format_duration
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
 from rollout.kernel.policy.policy import Freeze, Gate, Limit, Policy, Stage, Where, matches_pattern
+from rollout.kernel.units import CostRule, Lever, Margin, Number
 from tests.factories import (
     AGREEMENT,
     AUTONOMOUS,

@@ -26,9 +26,9 @@ from rollout.engine.records.reviews import (
     has_disagreement,
     plan_review_tasks,
 )
-from rollout.kernel.policy.levers import Lever, Margin, Number
 from rollout.kernel.policy.policy import EvidenceRules, Stage
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.units import Lever, Margin, Number
 from tests.factories import HOUR, MINUTE, NOON, policy
 
 LADDER = (Stage("supervised", blind=0.5), Stage("autonomous", blind=0.1, audit=0.5))

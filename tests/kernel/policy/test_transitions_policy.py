@@ -21,10 +21,10 @@ from rollout.kernel.errors import (
 from rollout.kernel.facts import EDITED_LADDER, OTHER_TICK
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.gates import compute_yearly_share
-from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
 from rollout.kernel.populations import EachValue, PlantedUnits
 from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
+from rollout.kernel.units import CostRule, Lever
 from tests.factories import (
     AGREEMENT,
     ANA,

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from rollout.kernel.calendar.instants import Cell
-from rollout.kernel.policy.levers import Margin
 from rollout.kernel.policy.policy import EvidenceRules, Minimum, Policy, Stage, Waves
 from rollout.kernel.policy_files.reader import (
     InvalidPolicyError,
@@ -14,6 +13,7 @@ from rollout.kernel.policy_files.reader import (
     parse_checked_policy,
     parse_policy,
 )
+from rollout.kernel.units import Margin
 from tests.shipped_policies import SHIPPED_POLICIES
 
 ROOT = Path(__file__).parents[3]

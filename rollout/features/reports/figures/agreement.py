@@ -41,7 +41,6 @@ from rollout.features.reports.inputs.pairs import (
     count_wrong_sets,
     select_pairs,
 )
-from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.agreement import (
     compare_sets,
@@ -68,7 +67,7 @@ from rollout.kernel.statistics.intervals import (
     encode_units,
 )
 from rollout.kernel.statistics.unit_bootstrap import MAX_NUMBERS_IN_MEMORY, RESAMPLES, BootstrapSums
-from rollout.kernel.units import FAILED, SEPARATOR
+from rollout.kernel.units import FAILED, SEPARATOR, CostRule, Lever, Margin, Number
 
 MAX_SETS = 4_000
 TOO_MANY_SETS = f"more than {MAX_SETS:,} different sets"

@@ -18,7 +18,6 @@ from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.records.records import BaselineCount
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.pairs import OTHER_ACTION, find_single_answers
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.differences import (
     MIN_DAYS,
@@ -29,7 +28,7 @@ from rollout.kernel.statistics.differences import (
 )
 from rollout.kernel.statistics.evidence import compute_action_mix_log_e
 from rollout.kernel.statistics.intervals import NO_DATA, Share
-from rollout.kernel.units import EMPTY_SET, split_label_set
+from rollout.kernel.units import EMPTY_SET, Lever, split_label_set
 
 HUMANS, ACTUAL = "human", "taken"
 CELL_WEIGHTED_METHOD = "Agresti–Caffo cell by cell, each as heavy as its cases now, 95 %"

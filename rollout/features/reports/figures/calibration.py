@@ -12,11 +12,10 @@ import polars as pl
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
 from rollout.engine.words.formatting import TruthWords, choose_words
 from rollout.features.reports.inputs.pairs import LeverFigures, Pairs, compare_pairs
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Bools, Floats, Ints
 from rollout.kernel.statistics.intervals import Share, clopper_pearson, compute_unit_share
-from rollout.kernel.units import FAILED
+from rollout.kernel.units import FAILED, Lever
 
 BIN_COUNT = 10
 MAX_CURVE_POINTS = 100  # of a risk–coverage curve

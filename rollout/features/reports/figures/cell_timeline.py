@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from rollout.engine.events import RecordsPurged, select_events
 from rollout.engine.evidence.evidence_view import BATCH_SIZE, EvidenceView, batch_view
-from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
 from rollout.engine.evidence.stage_history import StageHistory
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray, UnitArrays
 from rollout.engine.words.event_kinds import CELL_KINDS
@@ -59,6 +58,9 @@ from rollout.kernel.calendar.instants import (
     compute_local_days,
     compute_local_hours,
     count_micros,
+    find_slot_after,
+    find_slot_before,
+    to_instant,
 )
 from rollout.kernel.calendar.windows import find_open_windows, find_windows
 from rollout.kernel.measures import AGREEMENT, Condition

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-    from rollout.kernel.policy.levers import Lever
     from rollout.kernel.statistics.arrays import Floats
+    from rollout.kernel.units import Lever
 else:
     np, pl = LateModule("numpy"), LateModule("polars")
 

@@ -15,7 +15,6 @@ from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import CellState, Scope, compute_stage_level
 from rollout.engine.decide.widening_steps import find_acting_index, get_acting_floor
 from rollout.engine.evidence.evidence_view import EvidenceView
-from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays
 from rollout.engine.words.evidence_text import describe_losses
 from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
@@ -32,7 +31,7 @@ from rollout.features.reports.inputs.evidence_inputs import (
     StatePeriod,
     find_open_stage_level,
 )
-from rollout.kernel.calendar.instants import CellVersion
+from rollout.kernel.calendar.instants import CellVersion, find_slot_before
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import RECALL, Condition, Statistic
 from rollout.kernel.policy.cell_evidence import (

@@ -149,7 +149,6 @@ from rollout.features.reports.inputs.pairs import (
     find_single_answers,
 )
 from rollout.kernel.calendar.instants import Cell, count_micros, format_duration
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.chance_agreement import (
@@ -165,7 +164,7 @@ from rollout.kernel.statistics.intervals import (
     compute_paired_change,
     compute_unit_share,
 )
-from rollout.kernel.units import FAILED
+from rollout.kernel.units import FAILED, Lever
 
 PERCENTS = (50, 95, 99)
 ORDER_METHOD = "order statistics, 95 %"

@@ -16,7 +16,6 @@ from typing import Final
 import polars as pl
 
 from rollout.engine.evidence.frames import SLICES, VALUE_PREFIX, RecordFrames
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.evidence.stored_units import GATE, FirstValues, NewCellValue, SlicedUnit
 from rollout.engine.evidence.units import is_missing_unit
 from rollout.engine.records.records import RemarkReason
@@ -24,9 +23,15 @@ from rollout.features.reports.figures.methods import add_costs
 from rollout.features.reports.figures.timeline_parts import TimelineMark, sort_marks
 from rollout.features.reports.inputs.evidence_inputs import CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, mark_uncounted_units
-from rollout.kernel.calendar.instants import OTHER_WINDOW, Cell, CellVersion, count_micros
+from rollout.kernel.calendar.instants import (
+    OTHER_WINDOW,
+    Cell,
+    CellVersion,
+    count_micros,
+    find_slot_before,
+    to_instant,
+)
 from rollout.kernel.policy.cell_evidence import read_slice_value
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.intervals import (
     Share,
@@ -34,7 +39,7 @@ from rollout.kernel.statistics.intervals import (
     compute_share,
     compute_unit_share,
 )
-from rollout.kernel.units import SILENT_REASONS, is_label_set
+from rollout.kernel.units import SILENT_REASONS, Lever, is_label_set
 
 SEVERAL_LABELS = "several labels by one reviewer"
 UNANSWERED = "no decision"

@@ -41,13 +41,13 @@ from rollout.features.reports.inputs.inputs import (
     find_usable_answers,
 )
 from rollout.features.reports.inputs.pairs import OTHER_ACTION, LeverFigures, find_single_answers
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.statistics.differences import (
     ShareDifference,
     compute_concurrent_log_e,
     compute_period_difference,
 )
 from rollout.kernel.statistics.intervals import Share, clopper_pearson, compute_unit_share
+from rollout.kernel.units import Lever
 
 SIDE_COLUMNS = ("case_key", "version", "unit", "site", "occurred_us", "held", "share")
 """Columns of `build_holdout_sides`; `share` is that of units held out."""

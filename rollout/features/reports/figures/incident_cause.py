@@ -23,8 +23,8 @@ from rollout.engine.decide.widening_steps import find_acting_index
 from rollout.engine.events import VOID_STATE, IncidentOpened, LedgerEvent, Reach, select_events
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_evidence import GuardEvidence
-from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.features.reports.inputs.inputs import ReportInputs
+from rollout.kernel.calendar.instants import find_slot_before, to_instant
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.cell_evidence import names_slices

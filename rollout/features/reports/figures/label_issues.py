@@ -47,9 +47,9 @@ from rollout.features.reports.inputs.divergence_columns import (
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.losses import build_losses, rank_losses
 from rollout.features.reports.inputs.pairs import LeverFigures, Pairs, compare_answers
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.intervals import Share, compute_unit_share
+from rollout.kernel.units import Lever
 
 ROWS_AT_ONCE: Final = 10_000  # of a list that is read to its end
 

@@ -34,7 +34,6 @@ from rollout.engine.events import (
 )
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_series import compute_detector_series
-from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
 from rollout.engine.evidence.unit_arrays import BoolArray, UnitArrays, UnitClasses
 from rollout.features.reports.figures.methods import ModelCost, compute_model_cost
 from rollout.features.reports.inputs.evidence_inputs import (
@@ -49,7 +48,13 @@ from rollout.features.reports.inputs.inputs import (
     find_usable_answers,
 )
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs
-from rollout.kernel.calendar.instants import CellVersion, to_micros
+from rollout.kernel.calendar.instants import (
+    CellVersion,
+    find_slot_after,
+    find_slot_before,
+    to_instant,
+    to_micros,
+)
 from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy

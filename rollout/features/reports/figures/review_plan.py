@@ -20,7 +20,7 @@ from rollout.engine.decide.widening_steps import (
     find_acting_index,
     list_widening_steps,
 )
-from rollout.engine.evidence.slots import find_slot_before
+from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.measures import Condition, Statistic, Subject
 from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor, list_floors

@@ -25,7 +25,6 @@ from rollout.features.reports.figures.ratings import (
     compute_set_agreement,
 )
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.agreement import compare_sets
 from rollout.kernel.statistics.arrays import Ints
@@ -39,7 +38,7 @@ from rollout.kernel.statistics.intervals import (
     compute_share,
     compute_unit_share,
 )
-from rollout.kernel.units import FAILED
+from rollout.kernel.units import FAILED, Lever
 
 LABEL_SEPARATOR = "\x1f"  # between the labels of several levers
 

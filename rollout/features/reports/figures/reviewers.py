@@ -28,7 +28,6 @@ from rollout.features.reports.inputs.pairs import (
     select_pairs,
 )
 from rollout.kernel.calendar.instants import to_micros
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.differences import (
@@ -51,6 +50,7 @@ from rollout.kernel.statistics.intervals import (
     compute_unit_share,
     compute_weighted_share,
 )
+from rollout.kernel.units import Lever
 
 CELL_COLUMNS = ["site", "window"]
 

@@ -24,7 +24,6 @@ import polars as pl
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.engine.words.formatting import format_cell_name, format_count, format_percent
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, LeverFigures, compare_pairs
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Bools, Ints
 from rollout.kernel.statistics.differences import (
@@ -35,7 +34,7 @@ from rollout.kernel.statistics.differences import (
     compute_z_scores,
 )
 from rollout.kernel.statistics.intervals import EXACT_METHOD, clopper_pearson
-from rollout.kernel.units import FAILED, group_pairs
+from rollout.kernel.units import FAILED, Lever, group_pairs
 
 Codes = Ints
 SliceName = tuple[tuple[str, str], ...]

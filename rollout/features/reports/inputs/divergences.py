@@ -17,9 +17,8 @@ from rollout.features.reports.inputs.divergence_columns import (
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.pairs import Pairs, compare_pairs, list_attributes
 from rollout.features.reports.inputs.pictures import MediaFinder, find_no_media, find_picture
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.units import WHOLE_UNIT
+from rollout.kernel.units import WHOLE_UNIT, Lever
 
 
 def escape_frame(frame: pl.DataFrame) -> pl.DataFrame:

@@ -18,9 +18,8 @@ from rollout.engine.decide.scope import CellState, Scope, compute_held_level
 from rollout.engine.events import LedgerEvent, Reach
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_evidence import CountWindow
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.words.formatting import format_cell_name
-from rollout.kernel.calendar.instants import Cell, CellVersion
+from rollout.kernel.calendar.instants import Cell, CellVersion, find_slot_after, to_instant
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.cell_evidence import compute_gate_risk

@@ -24,7 +24,6 @@ import polars as pl
 from rollout.engine.decide.projection import apply_events, list_effective_times
 from rollout.engine.decide.scope import Scope, compute_stage_level
 from rollout.engine.evidence.frames import INSTANT, VALUE_PREFIX, RecordFrames
-from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.evidence.stage_history import (
     FamiliarHistories,
     FamiliarHistory,
@@ -37,7 +36,14 @@ from rollout.engine.evidence.units import encode_values
 from rollout.features.reports.inputs.evidence_inputs import CellFacts, EvidenceInputs
 from rollout.features.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
 from rollout.features.reports.inputs.pictures import MediaFinder, find_no_media
-from rollout.kernel.calendar.instants import SHADOW, Cell, count_micros, to_micros
+from rollout.kernel.calendar.instants import (
+    SHADOW,
+    Cell,
+    count_micros,
+    find_slot_after,
+    to_instant,
+    to_micros,
+)
 from rollout.kernel.policy.familiarity import FamiliarityRule, decode_unit_values, format_value
 from rollout.kernel.statistics.evidence import compute_paired_log_e
 from rollout.kernel.statistics.intervals import (
@@ -55,9 +61,9 @@ if TYPE_CHECKING:
     from rollout.engine.records.records import BaselineCount
     from rollout.engine.records.reviews import CleaningChoice
     from rollout.kernel.policy.evidence_sources import RegisteredUnits
-    from rollout.kernel.policy.levers import Lever
     from rollout.kernel.policy.policy import Policy
     from rollout.kernel.statistics.arrays import Bools
+    from rollout.kernel.units import Lever
 
 
 LATE_UNIT_SCHEMA = {"unit": pl.String(), "version": pl.String()}

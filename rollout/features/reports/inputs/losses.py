@@ -48,10 +48,9 @@ from rollout.features.reports.inputs.pairs import (
     list_attributes,
 )
 from rollout.kernel.calendar.instants import from_micros
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Floats, Ints
-from rollout.kernel.units import FAILED, group_pairs, is_label_set, split_label_set
+from rollout.kernel.units import FAILED, Lever, group_pairs, is_label_set, split_label_set
 
 STORED_ROW: Final = "stored_row"
 """Column with the row of a case in the stored probabilities."""

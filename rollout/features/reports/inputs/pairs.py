@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     import narwhals as nw
 
-    from rollout.kernel.policy.levers import Lever, Number
     from rollout.kernel.policy.policy import Policy
+    from rollout.kernel.units import Lever, Number
 else:
     nw = LateModule("narwhals")
 

@@ -29,7 +29,7 @@ from rollout.engine.words.formatting import (
 )
 from rollout.features.reports.figures.agreement import NumberAgreement, NumberDifferences
 from rollout.features.reports.figures.incident_cause import CoursePoint, DetectorCourse
-from rollout.kernel.policy.levers import Margin
+from rollout.kernel.units import Margin
 
 _FIRST_SLOT = 987_100_000  # numbers from here on are slots: no size of a chart is as large
 _SLOT_KEY = "slot"

@@ -29,9 +29,9 @@ from rollout.features.reports.figures.calibration import (
 )
 from rollout.features.reports.inputs.pairs import build_case_frame, build_pairs
 from rollout.features.reports.pages.charts import draw_reliability_chart, draw_risk_chart
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.statistics.intervals import clopper_pearson
+from rollout.kernel.units import Lever
 
 CIFAR = Path(__file__).parents[5] / "shared/data/cifar10-humans"
 GOLDEN = {  # of ../shared/data/README.md: calibration error against outcomes, mean confidence

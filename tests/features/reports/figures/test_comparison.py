@@ -14,9 +14,8 @@ from rollout.features.reports.figures.comparison import (
 from rollout.features.reports.inputs.divergence_columns import KEY_COLUMNS
 from rollout.features.reports.inputs.pairs import count_pairs
 from rollout.features.reports.pages.text_report import render_comparison
-from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.statistics.intervals import clopper_pearson, compute_unit_share
-from rollout.kernel.units import FAILED
+from rollout.kernel.units import FAILED, CostRule, Lever
 
 LABELS = ("bear", "elk", "none")
 COSTS = (CostRule(5.0, did="nothing", right="sound"), CostRule(1.0))

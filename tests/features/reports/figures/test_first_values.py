@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 
 from rollout.engine.evidence import stored_units
-from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.stored_units import NewCellValue
 from rollout.features.reports.figures.cell_timeline import compute_cell_timelines
 from rollout.features.reports.figures.funnel import (
@@ -15,7 +14,7 @@ from rollout.features.reports.figures.funnel import (
     list_first_values,
     list_value_marks,
 )
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, to_instant
 from tests.factories import DAY, HOUR, NOON, TICK
 
 CELL = Cell("creek", "day")

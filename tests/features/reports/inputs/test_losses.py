@@ -27,8 +27,8 @@ from rollout.features.reports.inputs.losses import (
     rank_losses,
     sort_losses,
 )
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.units import Lever
 
 POLICY = parse_policy("""
 rollout: bears
