@@ -180,7 +180,7 @@ class IncidentCursor:
 class ListedIncident:
     """An incident of one rollout.
 
-    `opened_in` is a revision; `site` "" means no cell.
+    `revision` is of the entry that opened it; `site` "" means no cell.
     """
 
     id: str
@@ -190,7 +190,7 @@ class ListedIncident:
     window: str
     version: str
     opened_at: datetime
-    opened_in: int
+    revision: int
     acknowledged_at: datetime | None
     acknowledged_by: str
 
@@ -330,7 +330,7 @@ def _read_columns(row: Row[Any]) -> dict[str, Any]:
         "window": row.window or "",
         "version": row.version,
         "opened_at": row.opened_at,
-        "opened_in": row.opened_revision,
+        "revision": row.opened_revision,
         "acknowledged_at": row.acknowledged_at,
         "acknowledged_by": row.acknowledged_by or "",
     }

@@ -181,7 +181,7 @@ def build_incident_notification(
     page = IncidentStore(transaction, rollout).list_page(
         acknowledged=acknowledged, limit=MAX_INCIDENTS
     )
-    new_incidents = [row for row in page if row.opened_in > (after or 0)]
+    new_incidents = [row for row in page if row.revision > (after or 0)]
     if not new_incidents:
         return None
     ledger = Ledger(transaction, rollout)
@@ -192,7 +192,7 @@ def build_incident_notification(
     if len(new_incidents) > MAX_LISTED_INCIDENTS:
         lines.append(f"- and {len(new_incidents) - MAX_LISTED_INCIDENTS} more")
     return IncidentNotification(
-        new_incidents[0].opened_in, _format_subject(new_incidents), "\n".join(lines)
+        new_incidents[0].revision, _format_subject(new_incidents), "\n".join(lines)
     )
 
 
@@ -212,7 +212,7 @@ def _format_subject(incidents: Sequence[ListedIncident]) -> str:
 
 
 def _format_incident(ledger: Ledger, row: ListedIncident) -> str:
-    (event,) = ledger.list_of(IncidentOpened, after=row.opened_in - 1, until=row.opened_in)
+    (event,) = ledger.list_of(IncidentOpened, after=row.revision - 1, until=row.revision)
     place_text = remove_markup(f"{row.site} · {row.window} {row.version}".rstrip())
     location = f" at `{place_text}`" if row.site else ""
     reason = remove_markup(say_alarms(event.alarms, event.reason))
@@ -228,8 +228,8 @@ def remove_markup(text: str) -> str:
     return text.translate(MARKUP_REPLACEMENTS)[:MAX_REASON_LENGTH]
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentStatus:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentStatus(ListedIncident):
     """An incident with its effect and its acknowledgement.
 
     `alarms` is what guards read, the cause first, of which `reason` is the text.
@@ -238,21 +238,11 @@ class IncidentStatus:
     this kind and cell that were not opened, because too many others were open.
     """
 
-    id: str
-    kind: str
-    opened_at: datetime
-    site: str
-    window: str
-    version: str
-    guard: str
     effect: str
     reason: str
     alarms: tuple[Mapping[str, Any], ...]
     about: str
-    acknowledged_at: datetime | None
-    acknowledged_by: str
     note: str
-    revision: int
     unopened: int
 
     @property
@@ -294,7 +284,7 @@ def load_incidents(
         ]
         unopened = UnopenedIncidents(transaction, state.rollout).load_numbers()
         items = tuple(_build_incident(transaction, state, row, unopened) for row in readable_rows)
-    return IncidentPage(items, rows[-1].opened_in if len(rows) == limit else None)
+    return IncidentPage(items, rows[-1].revision if len(rows) == limit else None)
 
 
 def load_incident(
@@ -358,7 +348,7 @@ def _build_incident(
     unopened: Mapping[tuple[str, str, str], int],
 ) -> IncidentStatus:
     ledger = Ledger(transaction, state.rollout)
-    (event,) = ledger.list_of(IncidentOpened, after=row.opened_in - 1, until=row.opened_in)
+    (event,) = ledger.list_of(IncidentOpened, after=row.revision - 1, until=row.revision)
     return IncidentStatus(
         id=row.id,
         kind=row.kind,
@@ -374,7 +364,7 @@ def _build_incident(
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by,
         note=_find_acknowledgement_note(ledger, row),
-        revision=row.opened_in,
+        revision=row.revision,
         unopened=count_unopened(state.scope, unopened, row.kind, row.site, row.window, row.version),
     )
 
@@ -383,7 +373,7 @@ def _find_acknowledgement_note(ledger: Ledger, row: ListedIncident) -> str:
     """Return the note of the acknowledgement, or ""."""
     if row.acknowledged_at is None:
         return ""
-    notes = ledger.list_of(IncidentAcknowledged, after=row.opened_in)
+    notes = ledger.list_of(IncidentAcknowledged, after=row.revision)
     return next((event.note for event in notes if event.incident == row.id), "")
 
 
