@@ -26,9 +26,8 @@ from api.problems import STATUS_BY_CODE, build_retry_headers, find_route
 from api.web_kit import page as assets
 from api.web_kit import page_context
 from api.web_kit.demo_console import DemoConsole
-from api.web_kit.page import render_page
+from api.web_kit.page import render_page, say_refusal
 from api.web_kit.page_context import SignInRequiredError, build_sign_in_path, find_visitor
-from api.web_kit.text import say_refusal
 from rollout.data.database.append_failures import StoreError, UnstorableValueError
 from rollout.features.incidents.incidents import CauseRuns
 from rollout.features.reports.report_work import ReportWork

@@ -24,6 +24,7 @@ from api.web_kit.page import (
     find_timezone,
     redirect_to,
     render_page,
+    say_refusal,
     store_single_keys,
 )
 from api.web_kit.page_context import (
@@ -38,7 +39,6 @@ from api.web_kit.page_context import (
     get_safe_path,
     get_service,
 )
-from api.web_kit.text import say_refusal
 from rollout.engine.decide.permissions import Permission, may_upload
 from rollout.features.access.keys import load_keys
 from rollout.features.access.sign_in import StartedSession

@@ -17,13 +17,14 @@ from fastapi import APIRouter, Request, Response
 from api.web_kit.page import (
     compute_key_entropy,
     create_form_token,
+    encode_segment,
     explain_existing_key,
     list_key_states,
     redirect_to,
     render_page,
+    say_refusal,
 )
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import REVIEWER, ROLES, SERVICE_ACCOUNT_ROLES, AssignedRole
 from rollout.features.access import keys, users
 from rollout.features.access.credentials import reset_second_factor

@@ -21,7 +21,7 @@ from api.web_kit.cell_view import (
     list_open_proposals,
 )
 from api.web_kit.figures import format_bound
-from api.web_kit.text import format_time_span
+from api.web_kit.page import format_time_span
 from rollout.engine.decide.proposals import (
     ProposalHold,
     compute_renewal_start,

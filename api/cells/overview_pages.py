@@ -22,9 +22,8 @@ from api.cells.rollout_text import describe_versions, find_model_share
 from api.cells.week_map import OUTSIDE_MARKER, draw_small_map
 from api.records.case_text import build_case_path
 from api.web_kit.cell_view import build_common_legend
-from api.web_kit.page import YEAR_SECONDS, render_page
+from api.web_kit.page import YEAR_SECONDS, encode_segment, format_time_span, render_page
 from api.web_kit.page_context import CurrentVisitor, Visitor, build_live_region
-from api.web_kit.text import encode_segment, format_time_span
 from api.web_kit.waiting import list_pending_tasks
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.decide.scope import STOPPED, SUSPENDED

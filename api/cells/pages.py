@@ -51,9 +51,14 @@ from api.web_kit.cell_view import (
     parse_cell_address,
 )
 from api.web_kit.figures import draw_scale, format_bound, format_counts, name_measure
-from api.web_kit.page import render_page
+from api.web_kit.page import (
+    add_full_stop,
+    format_site_time,
+    format_time_span,
+    mark_code,
+    render_page,
+)
 from api.web_kit.page_context import CurrentVisitor, Visitor, build_live_region
-from api.web_kit.text import add_full_stop, format_site_time, format_time_span, mark_code
 from api.web_kit.waiting import list_requestable_stops
 from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.engine.decide.scope import Scope

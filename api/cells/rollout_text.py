@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from api.cells.map_rows import StageSchedule
 from api.web_kit.cell_view import TimeFormatter, describe_missing_approvals, format_sentence
-from api.web_kit.text import encode_segment, format_time_span
+from api.web_kit.page import encode_segment, format_time_span
 from api.web_kit.waiting import READ_TEXT, REQUEST_TEXT
 from rollout.engine.decide.policy_changes import describe_version
 from rollout.engine.decide.scope import ProposalState, Scope

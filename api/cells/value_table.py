@@ -12,9 +12,8 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Query, Request, Response
 
 from api.stops.schemas import StopRequest
-from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page import add_full_stop, encode_segment, redirect_to, render_page, say_refusal
 from api.web_kit.page_context import CurrentVisitor, SignedForm, Visitor
-from api.web_kit.text import add_full_stop, encode_segment, say_refusal
 from rollout.engine.decide.guards import foresee_year
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.decide.stops import StopTarget

@@ -37,9 +37,15 @@ from api.records.pages import (
 from api.schema_forms import encode_cursor
 from api.training.routes import Form as FileForm
 from api.training.routes import TrainingManifest, export_training_rows, get_training_manifest
-from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page import (
+    ATTRIBUTE_PREFIX,
+    encode_segment,
+    parse_day,
+    redirect_to,
+    render_page,
+    say_refusal,
+)
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.text import ATTRIBUTE_PREFIX, encode_segment, parse_day, say_refusal
 from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.engine.words.formatting import format_cell_name, format_value, to_sentence
 from rollout.features.cells.cells import load_gains

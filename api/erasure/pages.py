@@ -4,9 +4,8 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from api.web_kit.page import render_page
+from api.web_kit.page import render_page, say_refusal
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.text import say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.features.cells.overview import load_rollouts
 from rollout.features.erasure.erasure import (

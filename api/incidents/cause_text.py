@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from api.web_kit.page import ATTRIBUTE_PREFIX, format_site_time, format_time_span
 from api.web_kit.page_context import Visitor
-from api.web_kit.text import ATTRIBUTE_PREFIX, format_site_time, format_time_span
 from rollout.engine.words.formatting import (
     format_count,
     format_interval,

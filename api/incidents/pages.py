@@ -17,9 +17,8 @@ from api.incidents.cause_text import CauseView, build_cause_view
 from api.ledger.pages import describe_ledger_entries
 from api.schema_forms import decode_cursor, encode_cursor
 from api.web_kit.cell_view import format_cell_value, load_timeline_view
-from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page import encode_segment, format_time_span, redirect_to, render_page
 from api.web_kit.page_context import HOME, CurrentVisitor, SignedForm, Visitor, build_live_region
-from api.web_kit.text import encode_segment, format_time_span
 from rollout.engine.decide.incident_kinds import ALARM, get_incident_kind
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.words.event_text import ZonedEventDescriber

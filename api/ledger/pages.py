@@ -14,9 +14,8 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page import encode_segment, format_day, redirect_to, render_page
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, build_live_region
-from api.web_kit.text import encode_segment, format_day
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.events import ENGINE
 from rollout.engine.ledger.ledger import parse_event

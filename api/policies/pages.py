@@ -16,9 +16,8 @@ from markupsafe import Markup, escape
 
 from api.policies.routes import MAX_POLICY_BYTES
 from api.schema_forms import TEXT
-from api.web_kit.page import RUN_STARTED, redirect_to, render_page
+from api.web_kit.page import RUN_STARTED, encode_segment, redirect_to, render_page, say_refusal
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, build_live_region
-from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.words.approver_warnings import format_group_counts, format_needs
 from rollout.features.incidents.incidents import list_incident_channels

@@ -17,7 +17,7 @@ from api.proposals.pages import (
 )
 from api.proposals.proposal_text import ProposalQuestion, build_question
 from api.web_kit.figures import format_brief
-from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page import encode_segment, redirect_to, render_page, say_refusal
 from api.web_kit.page_context import (
     CurrentVisitor,
     Form,
@@ -26,7 +26,6 @@ from api.web_kit.page_context import (
     build_live_region,
     find_reason_fault,
 )
-from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.words.state_text import CLOSED_PROPOSALS
 from rollout.features.proposals import proposals

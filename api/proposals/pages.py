@@ -33,7 +33,7 @@ from api.proposals.proposal_text import (
 from api.records.pages import build_cards
 from api.web_kit.cell_view import TargetChoice, build_stage_markers, load_timeline_view
 from api.web_kit.figures import format_arm_counts, list_brief_grounds
-from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page import encode_segment, redirect_to, render_page, say_refusal
 from api.web_kit.page_context import (
     CurrentVisitor,
     Form,
@@ -42,7 +42,6 @@ from api.web_kit.page_context import (
     build_live_region,
     find_reason_fault,
 )
-from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.decide.proposals import compute_renewal_start, list_takeover_levels
 from rollout.engine.decide.scope import compute_held_level

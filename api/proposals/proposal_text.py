@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from api.web_kit.text import format_time_span
+from api.web_kit.page import format_time_span
 from rollout.engine.decide.proposals import list_proposal_holds
 from rollout.engine.decide.scope import find_acting_version
 from rollout.engine.decide.widening_steps import format_decided_floor

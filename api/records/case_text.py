@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
-from api.web_kit.text import encode_segment
+from api.web_kit.page import encode_segment
 from rollout.engine.records.records import RECORD_FIELDS, Action, Decision, Outcome, Prediction
 from rollout.engine.words import formatting
 from rollout.features.divergences.case_explanation import CaseAssignment, ExplainedCase

@@ -15,9 +15,8 @@ from fastapi import APIRouter, Query, Request, Response
 from api.records import case_text
 from api.records.case_text import build_case_path, fits_in_path
 from api.schema_forms import decode_cursor, decode_number, encode_cursor
-from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page import encode_segment, parse_day, redirect_to, render_page
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, Visitor
-from api.web_kit.text import encode_segment, parse_day
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.records.reviews import (
     RELABEL,

@@ -18,11 +18,12 @@ from api.web_kit.page import (
     CLOSED_POLICY,
     RUN_STARTED,
     build_content_policy,
+    encode_segment,
     redirect_to,
     render_page,
+    say_refusal,
 )
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.features.delivery.delivery import load_deliveries, requeue_delivery
 from rollout.features.reports import archive

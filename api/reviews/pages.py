@@ -27,9 +27,14 @@ from api.reviews.review_case import (
     list_remote_pictures,
 )
 from api.reviews.schemas import DecisionRequest
-from api.web_kit.page import redirect_to, render_page, store_single_keys
+from api.web_kit.page import (
+    encode_segment,
+    redirect_to,
+    render_page,
+    say_refusal,
+    store_single_keys,
+)
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor, get_safe_path
-from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.records.reviews import (
     DecisionConflictError,

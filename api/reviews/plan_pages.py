@@ -7,9 +7,8 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.web_kit.page import render_page
+from api.web_kit.page import add_full_stop, render_page, say_refusal
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, find_reason_fault
-from api.web_kit.text import add_full_stop, say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.evidence.evidence_view import BATCH_SIZE
 from rollout.engine.words.formatting import capitalize_first

@@ -28,9 +28,8 @@ from api.web_kit.cell_view import (
     describe_stop_latency,
     parse_target,
 )
-from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page import encode_segment, redirect_to, render_page, say_refusal
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, build_live_region
-from api.web_kit.text import encode_segment, say_refusal
 from api.web_kit.waiting import READ_TEXT
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.words.approver_warnings import format_names, format_needs

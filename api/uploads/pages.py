@@ -19,7 +19,13 @@ from starlette.requests import ClientDisconnect
 
 from api.limits import is_upload
 from api.policies.pages import build_error_context, escape_for_textarea, parse_typed_policy
-from api.web_kit.page import CLOSED_POLICY, build_content_policy, redirect_to, render_page
+from api.web_kit.page import (
+    CLOSED_POLICY,
+    build_content_policy,
+    redirect_to,
+    render_page,
+    say_refusal,
+)
 from api.web_kit.page_context import (
     LATE_TEXT,
     NO_FORM_TEXT,
@@ -29,7 +35,6 @@ from api.web_kit.page_context import (
     SignedForm,
     Visitor,
 )
-from api.web_kit.text import say_refusal
 from rollout.engine.decide.permissions import ROLES_BY_PERMISSION, Permission, may_upload
 from rollout.features.uploads.upload_runs import (
     ADVICE,

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 from fastapi import Request
 from markupsafe import Markup
 
+from api.web_kit.page import encode_segment
 from api.web_kit.page_context import Visitor
-from api.web_kit.text import encode_segment
 from rollout.engine.decide.proposals import compute_renewal_start
 from rollout.engine.decide.scope import (
     CellState,

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from api.web_kit.figures import list_brief_grounds
+from api.web_kit.page import encode_segment
 from api.web_kit.page_context import Visitor
-from api.web_kit.text import encode_segment
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.decide.scope import Incident, Stop
 from rollout.engine.decide.scope import ProposalState as ScopeProposal

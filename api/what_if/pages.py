@@ -14,9 +14,8 @@ from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
 
 from api.policies.pages import build_error_context, parse_typed_policy
-from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page import encode_segment, redirect_to, render_page
 from api.web_kit.page_context import CurrentVisitor, SignedForm, Visitor
-from api.web_kit.text import encode_segment
 from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.engine.words.formatting import format_cell_name
 from rollout.features.policies.policies import load_policy_at, load_proposed_policy

@@ -112,7 +112,7 @@ def _write_fields():
 
 
 def _list_attributes(kind):
-    """Yield names and meanings of the section `Attributes` of docstrings, a kind's and its bases'."""
+    """Yield names and meanings of the section `Attributes` of a kind's docstring and its bases'."""
     for base in kind.__mro__[:-1]:
         text = (inspect.getdoc(base) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
         for item in re.split(r"\n(?= {4}\S)", text.rstrip()) if "__doc__" in vars(base) else ():
