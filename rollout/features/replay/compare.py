@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from sys import float_info
 
@@ -41,7 +41,7 @@ from rollout.features.reports.figures.agreement import (
     compute_set_labels,
 )
 from rollout.features.reports.figures.comparison import Comparison, compute_comparisons
-from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN
+from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, CostlyPair
 from rollout.features.reports.inputs.pairs import (
     ConfidenceSummary,
     PairCounts,
@@ -65,23 +65,11 @@ BASIS_TEXT = (
 
 
 @dataclass(frozen=True, slots=True)
-class PairLoss:
-    """A pair that differs, with confidence and loss.
+class PairLoss(CostlyPair):
+    """A pair that differs, with confidence and loss; `cost` is 1 without a policy."""
 
-    `loss` is in nats: −ln of the probability left for the human answer. `cost` is that of following
-    the
-    model, 1 without a policy.
-    """
-
-    case_key: str
-    version: str | None
-    site: str | None
-    window: str | None
-    human: str
-    model: str
     confidence: float
     loss: float
-    cost: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,5 +436,5 @@ def _format_bound(confidence: float) -> str:
 
 
 def _build_pair_loss(row: dict[str, object]) -> PairLoss:
-    values = {name: row.get(name) for name in PairLoss.__slots__}
+    values = {each.name: row.get(each.name) for each in fields(PairLoss)}
     return PairLoss(**values)  # type: ignore[arg-type]

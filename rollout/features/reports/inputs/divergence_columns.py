@@ -86,36 +86,47 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class CostlyPair:
+    """A human and a model answer that differ, and what the model's costs.
+
+    Attributes:
+        case_key, version: the case, and whose answer.
+        model, confidence: the model's answer, and its confidence if known.
+        loss: surprise in nats, −ln of the probability left for the human answer.
+        cost: of the wrong answer, in the policy's unit.
+    """
+
+    case_key: str
+    version: str | None
+    site: str | None
+    window: str | None
+    human: str
+    model: str
+    confidence: float | None
+    loss: float | None
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loss(CostlyPair):
     """One case to look at again.
 
     Attributes:
-        case_key, version, lever: the case, and whose answer.
         site, window, occurred_at: None if the case has no usable time.
         human: the most frequent human answer that differs from the model; if all agree with the
             model and the outcome differs, their answer.
-        model, confidence: the model's answer, and its confidence if known.
-        loss: surprise in nats, −ln of the model's probability of the human answer (several: mean
-            over the answers; if they are the model's: of the outcome). None without confidence.
-        cost: of the wrong answer: the model's, or for `suspected human error` the human one, in
-            the policy's unit.
+        loss: of several human answers the mean; if they are the model's, of the outcome. None
+            without confidence.
+        cost: the model's, or for `suspected human error` that of the human answer.
         kind: one of `KINDS` of `loss_kinds`.
         outcome: None if unknown.
         votes: all unassisted answers, the most frequent first.
         attributes: the case's attributes.
     """
 
-    case_key: str
     version: str
     lever: str
-    site: str | None
-    window: str | None
     occurred_at: datetime | None
-    human: str
-    model: str
-    confidence: float | None
-    loss: float | None
-    cost: float
     kind: str
     outcome: str | None
     votes: tuple[tuple[str, int], ...]
