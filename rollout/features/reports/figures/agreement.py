@@ -22,6 +22,7 @@ from rollout.engine.evidence.picks import find_cost_row, is_in_range, parse_numb
 from rollout.features.reports.figures.comparison import (
     ConfusionMatrix,
     LabelFigures,
+    PairFigures,
     build_action_matrix,
     build_matrix,
     compute_lever_label_figures,
@@ -35,7 +36,6 @@ from rollout.features.reports.figures.ratings import (
     compute_pair_alpha,
 )
 from rollout.features.reports.inputs.pairs import (
-    LeverFigures,
     Pairs,
     count_set_labels,
     count_wrong_sets,
@@ -249,39 +249,24 @@ class SliceAgreement:
 
 
 @dataclass(frozen=True, slots=True)
-class AgreementFigures(LeverFigures):
+class AgreementFigures(PairFigures):
     """The record-level figures of one version on one lever (`*`: all of them together).
 
     Attributes:
-        version, lever: whose answers.
         basis: which cases are counted.
         predicted: cases with a prediction of the version.
-        unjudged: those of them with no human label, or several.
-        agreement: pairs that agree; for numbers within the tolerance.
-        bounds: 95 % interval whatever the unjudged cases would have said.
-        kappa, ac1: corrected for chance; None for numbers and sets.
         alpha: Krippendorff's, of sets by MASI distance; None for numbers.
-        cost: mean cost of following the model, in the policy's unit.
-        labels: figures of each label; empty for numbers.
-        label_matrix, action_matrix: humans in rows, the model in columns.
         by_site, by_window: slices by site and by the policy's windows.
         by_day_night: by the hour as written (06:00 to 17:59 is day), in any time zone.
         by_attribute: slices that the policy lists, by attribute.
         assisted: agreement of assisted decisions; never evidence.
     """
 
+    version: str
+    lever: str
     basis: str
     predicted: int
-    unjudged: int
-    agreement: Share
-    bounds: tuple[float, float] | None
-    kappa: AgreementCoefficient | None
-    ac1: AgreementCoefficient | None
     alpha: AgreementCoefficient | None
-    cost: float | None
-    labels: tuple[LabelFigures, ...]
-    label_matrix: ConfusionMatrix | None
-    action_matrix: ConfusionMatrix | None
     by_site: tuple[SliceAgreement, ...]
     by_window: tuple[SliceAgreement, ...]
     by_day_night: tuple[SliceAgreement, ...]

@@ -331,21 +331,19 @@ class CellAgreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """The figures of one version on one lever, from counted pairs.
+class PairFigures:
+    """The figures of one version on one lever.
 
     Attributes:
         version, lever: None if the pairs have no such column.
-        unjudged: cases with a prediction and no human answer.
-        agreement: pairs that agree, as independent cases.
-        bounds: agreement if all unjudged cases disagreed, and if all agreed.
-        kappa, ac1: corrected for chance; None for numbers.
-        cost: mean cost of following the model; None without a policy.
+        unjudged: cases with a prediction and no human answer, or several.
+        agreement: pairs that agree; for numbers within the tolerance.
+        bounds: 95 % interval whatever the unjudged cases would have said.
+        kappa, ac1: corrected for chance; None for numbers and sets.
+        cost: mean cost of following the model, in the policy's unit; None without a policy.
         labels: figures of each label; empty for numbers.
         label_matrix: humans in rows, the model in columns; None for numbers.
         action_matrix: the same for actions; None without a policy.
-        cells: agreement of every cell with a pair; empty without sites and windows.
-        sides: of numbers, how many lie below and above the tolerance; None for labels.
     """
 
     version: str | None
@@ -359,6 +357,17 @@ class Comparison:
     labels: tuple[LabelFigures, ...]
     label_matrix: ConfusionMatrix | None
     action_matrix: ConfusionMatrix | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison(PairFigures):
+    """The figures of one version on one lever, from counted pairs, each an independent case.
+
+    Attributes:
+        cells: agreement of every cell with a pair; empty without sites and windows.
+        sides: of numbers, how many lie below and above the tolerance; None for labels.
+    """
+
     cells: tuple[CellAgreement, ...]
     sides: NumberSides | None = None
 
