@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from rollout import faults
 from rollout.data.access.users import Users
-from rollout.data.database.rollouts import FAILED, SENT, WAITING, Rollouts
+from rollout.data.database.rollouts import FAILED, SENT, WAITING, OutboxRow, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.incoming_cases import ANY_REVIEWER, ExposureStore
 from rollout.data.reports.reports import (
@@ -404,7 +404,7 @@ class UnknownChannelError(RefusalError):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryStatus:
+class DeliveryStatus(OutboxRow):
     """A report on its way to a channel.
 
     `state` is waiting, sent or failed; `reason` is schedule, incident or demand; `error` is of the
@@ -412,17 +412,12 @@ class DeliveryStatus:
     try. The channel's address is secret and not included.
     """
 
-    id: int
     report: int
     channel: str
     reason: str
     subject: str
-    state: str
-    attempts: int
     queued_at: datetime
     next_at: datetime | None
-    sent_at: datetime | None
-    error: str
 
 
 @dataclass(frozen=True, slots=True)
