@@ -8,8 +8,14 @@ from rollout.live.clock import SystemClock
 from rollout.live.rollout_state import Event, build_command_result
 from rollout.live.tick_passes import Ticker
 from rollout.terminal.local_database import open_database
-from rollout.terminal.record_options import PastInstant, RolloutName, parse_instant
-from rollout.terminal.remote import JsonFlag, format_event, print_answer
+from rollout.terminal.remote import (
+    JsonFlag,
+    PastInstant,
+    RolloutName,
+    format_event,
+    parse_instant,
+    print_answer,
+)
 
 
 def tick(rollout: RolloutName, at: PastInstant = None, as_json: JsonFlag = False) -> None:

@@ -21,11 +21,11 @@ from rollout.live.clock import SystemClock
 from rollout.live.service import Service, build_service
 from rollout.live.stop_latches import LatchFolder
 from rollout.terminal.local_database import connect_database, convert_store_errors
-from rollout.terminal.record_options import parse_instant
 from rollout.terminal.remote import (
     KEY_VARIABLE,
     SERVER_VARIABLE,
     format_command_result,
+    parse_instant,
     print_answer,
     print_refusals,
     request_all_pages,

@@ -26,11 +26,13 @@ from rollout.features.erasure.erasure import iterate_user_data
 from rollout.features.policies.account_changes import change_account
 from rollout.live.clock import SystemClock
 from rollout.terminal.local_database import open_database
-from rollout.terminal.record_options import ActorName, is_second_factor_required, parse_time
 from rollout.terminal.remote import (
+    ActorName,
     JsonFlag,
     ServerUrl,
     build_path,
+    is_second_factor_required,
+    parse_time,
     print_answer,
     print_refusals,
     print_warnings,

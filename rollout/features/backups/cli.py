@@ -31,8 +31,7 @@ from rollout.terminal.local_database import (
     open_database,
     open_unchecked_database,
 )
-from rollout.terminal.record_options import ActorName, ExpectedHeads, ReasonText
-from rollout.terminal.remote import JsonFlag, print_refusals
+from rollout.terminal.remote import ActorName, ExpectedHeads, JsonFlag, ReasonText, print_refusals
 
 BackupFile = Annotated[Path, typer.Argument(help="the backup", metavar="FILE")]
 AdminName = Annotated[str, typer.Option("--by", help="the admin who restores")]

@@ -41,8 +41,17 @@ from rollout.kernel.units import group_pairs
 from rollout.kernel.words import say_rounded
 from rollout.live import versions
 from rollout.terminal.command_table import exempt_from_collection
-from rollout.terminal.record_options import ActorName, PastInstant, ReasonText, RolloutName
-from rollout.terminal.remote import JsonFlag, JsonObject, ServerUrl, build_path, print_answer
+from rollout.terminal.remote import (
+    ActorName,
+    JsonFlag,
+    JsonObject,
+    PastInstant,
+    ReasonText,
+    RolloutName,
+    ServerUrl,
+    build_path,
+    print_answer,
+)
 from rollout.terminal.runner import (
     NO_LIMIT,
     CommandRequest,

@@ -6,8 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from rollout.features.delivery.delivery import load_deliveries, queue_report, requeue_delivery
-from rollout.terminal.record_options import ActorName, RolloutName
-from rollout.terminal.remote import JsonFlag, ServerUrl, build_path, print_answer
+from rollout.terminal.remote import (
+    ActorName,
+    JsonFlag,
+    RolloutName,
+    ServerUrl,
+    build_path,
+    print_answer,
+)
 from rollout.terminal.runner import NO_LIMIT, LocalContext, build_runner, list_items
 
 NO_DELIVERIES = "no deliveries yet; `reports` in the policy defines what is sent to which channel"

@@ -19,8 +19,16 @@ from rollout.features.erasure.erasure import (
 )
 from rollout.features.erasure.erasure_replay import apply_erasures
 from rollout.terminal.local_database import open_database
-from rollout.terminal.record_options import ActorName, ExpectedHeads, is_second_factor_required
-from rollout.terminal.remote import JsonFlag, ServerUrl, build_path, print_answer, print_warnings
+from rollout.terminal.remote import (
+    ActorName,
+    ExpectedHeads,
+    JsonFlag,
+    ServerUrl,
+    build_path,
+    is_second_factor_required,
+    print_answer,
+    print_warnings,
+)
 from rollout.terminal.runner import CommandRequest, build_runner
 
 app = typer.Typer(no_args_is_help=True)

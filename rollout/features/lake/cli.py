@@ -25,7 +25,7 @@ from rollout.features.replay.requests import Progress, ReplayRequest, build_read
 from rollout.kernel.atomic_files import check_folder
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import load_policy
-from rollout.terminal.record_options import (
+from rollout.terminal.remote import (
     Backtest,
     ColumnFile,
     ColumnMappings,
@@ -36,9 +36,10 @@ from rollout.terminal.record_options import (
     build_choices,
     parse_salts,
     parse_training_cutoff,
+    print_refusals,
     read_with_answers,
+    show_progress,
 )
-from rollout.terminal.remote import print_refusals, show_progress
 
 
 class Engine(StrEnum):

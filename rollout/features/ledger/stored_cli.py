@@ -20,8 +20,13 @@ from rollout.features.ledger.ledger_reader import (
 from rollout.live.checkpoint_keys import open_checkpoint_targets
 from rollout.settings import read_settings
 from rollout.terminal.local_database import open_database
-from rollout.terminal.record_options import RolloutName
-from rollout.terminal.remote import ServerUrl, build_path, print_refusals, request_lines
+from rollout.terminal.remote import (
+    RolloutName,
+    ServerUrl,
+    build_path,
+    print_refusals,
+    request_lines,
+)
 from rollout.terminal.runner import LOCAL_READER, RequestRunner, build_local_service
 
 

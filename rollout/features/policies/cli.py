@@ -8,12 +8,15 @@ from rollout.features.delivery.channels_cli import list_configured_names
 from rollout.features.policies.policies import preview_policy, put_policy
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy_files.reader import parse_policy, read_policy_text
-from rollout.terminal.record_options import ActorName, PastInstant, PolicyFile, parse_salt
 from rollout.terminal.remote import (
+    ActorName,
     JsonFlag,
+    PastInstant,
+    PolicyFile,
     ServerUrl,
     build_path,
     format_changes,
+    parse_salt,
     print_answer,
     print_refusals,
 )

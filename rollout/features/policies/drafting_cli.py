@@ -31,7 +31,7 @@ from rollout.features.policies.drafting import (
 from rollout.features.reports.figures.label_sources import describe_coverage
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy_files.fields import read_share
-from rollout.terminal.record_options import (
+from rollout.terminal.remote import (
     Backtest,
     CasesFile,
     ColumnFile,
@@ -43,8 +43,8 @@ from rollout.terminal.record_options import (
     SameForm,
     ask_questions,
     build_choices,
+    print_refusals,
 )
-from rollout.terminal.remote import print_refusals
 
 EXIT_TOO_MANY_REJECTED = 1
 

@@ -15,20 +15,18 @@ from rollout.features.replay.requests import RecordedHistory, ReplayRequest, rea
 from rollout.features.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
 from rollout.features.reports.pages.text_report import format_review_plan
 from rollout.kernel.policy_files.reader import parse_policy, read_policy_text
-from rollout.terminal.record_options import (
+from rollout.terminal.remote import (
+    KEY_VARIABLE,
+    SERVER_VARIABLE,
     CasesFile,
     ColumnFile,
     ColumnMappings,
+    JsonFlag,
     Labels,
     PlantedFile,
     PolicyFile,
     SameForm,
     build_choices,
-)
-from rollout.terminal.remote import (
-    KEY_VARIABLE,
-    SERVER_VARIABLE,
-    JsonFlag,
     format_changes,
     print_answer,
     print_refusals,

@@ -8,14 +8,18 @@ from rollout.engine.decide.stops import StopTarget
 from rollout.features.proposals import proposals
 from rollout.features.stops import stops
 from rollout.features.stops.stops import narrow_at_once, stop_at_once
-from rollout.terminal.record_options import (
+from rollout.terminal.remote import (
     ActorName,
     GroupNames,
+    JsonFlag,
     PastInstant,
     ReasonText,
     RolloutName,
+    ServerUrl,
+    build_path,
+    print_answer,
+    print_refusals,
 )
-from rollout.terminal.remote import JsonFlag, ServerUrl, build_path, print_answer, print_refusals
 from rollout.terminal.runner import build_local_service, build_runner, change_rollout
 
 ProposalId = Annotated[

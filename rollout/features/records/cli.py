@@ -21,7 +21,7 @@ from rollout.features.records.baselines import store_baselines
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.live.rollout_state import read_rollout
 from rollout.terminal.local_database import open_database
-from rollout.terminal.record_options import (
+from rollout.terminal.remote import (
     ActionsFile,
     ActorName,
     CasesFile,
@@ -30,20 +30,24 @@ from rollout.terminal.record_options import (
     DecisionsFile,
     DecisionsWhere,
     EqualSides,
+    JsonFlag,
     OutcomesFile,
     PlantedFile,
     PredictionsFile,
     PredictionsWhere,
     RolloutName,
     SameForm,
+    ServerUrl,
     TrainingCutoffs,
     VersionContents,
     build_choices,
+    build_path,
     parse_training_cutoff,
     parse_version_content,
+    print_answer,
+    print_refusals,
     read_with_answers,
 )
-from rollout.terminal.remote import JsonFlag, ServerUrl, build_path, print_answer, print_refusals
 from rollout.terminal.runner import LocalContext, build_runner
 
 UNUSED_ROWS = "unreadable_or_repeated"

@@ -38,13 +38,14 @@ from rollout.features.reports.pages.text_report import (
 from rollout.kernel.atomic_files import check_folder, write_files_atomically
 from rollout.kernel.policy_files.fields import read_duration
 from rollout.kernel.policy_files.reader import load_policy
-from rollout.terminal.record_options import (
+from rollout.terminal.remote import (
     Backtest,
     CasesFile,
     ColumnFile,
     ColumnMappings,
     DecisionsWhere,
     EqualSides,
+    JsonFlag,
     Labels,
     OutcomesFile,
     PlantedFile,
@@ -54,12 +55,14 @@ from rollout.terminal.record_options import (
     TrainingCutoffs,
     VersionContents,
     build_choices,
+    get_text_width,
     parse_salts,
     parse_training_cutoff,
     parse_version_content,
+    print_refusals,
     read_with_answers,
+    show_progress,
 )
-from rollout.terminal.remote import JsonFlag, get_text_width, print_refusals, show_progress
 
 
 def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option

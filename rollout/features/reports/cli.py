@@ -9,11 +9,12 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from rollout.kernel.errors import RefusalError
-from rollout.terminal.record_options import RolloutName, parse_time
 from rollout.terminal.remote import (
     JsonFlag,
+    RolloutName,
     ServerUrl,
     build_path,
+    parse_time,
     print_answer,
     print_refusals,
     request_text,

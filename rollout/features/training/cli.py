@@ -36,7 +36,7 @@ from rollout.features.training.cleaning_files import (
     shorten_work_list,
 )
 from rollout.kernel.atomic_files import write_files_atomically
-from rollout.terminal.record_options import (
+from rollout.terminal.remote import (
     CasesFile,
     ChoicesFile,
     ColumnFile,
@@ -49,8 +49,9 @@ from rollout.terminal.record_options import (
     PredictionsFile,
     SameForm,
     build_choices,
+    print_refusals,
+    show_progress,
 )
-from rollout.terminal.remote import print_refusals, show_progress
 
 clean_app = typer.Typer(no_args_is_help=True)
 training_app = typer.Typer(no_args_is_help=True)

@@ -35,8 +35,16 @@ from rollout.features.training.cli import (
     write_or_print,
 )
 from rollout.terminal.local_database import open_database
-from rollout.terminal.record_options import ActorName, RolloutName, parse_instant
-from rollout.terminal.remote import JsonFlag, ServerUrl, build_path, print_answer, print_refusals
+from rollout.terminal.remote import (
+    ActorName,
+    JsonFlag,
+    RolloutName,
+    ServerUrl,
+    build_path,
+    parse_instant,
+    print_answer,
+    print_refusals,
+)
 from rollout.terminal.runner import LOCAL_READER, CommandRequest, build_runner
 
 Since = Annotated[str | None, typer.Option(help="first time of occurrence, as 2027-06-01T00:00Z")]

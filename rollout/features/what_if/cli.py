@@ -11,8 +11,13 @@ from pydantic_core import to_jsonable_python
 
 from rollout.features.what_if.requests import SPANS, WhatIfRequest
 from rollout.terminal.local_database import open_database
-from rollout.terminal.record_options import RolloutName
-from rollout.terminal.remote import JsonFlag, get_text_width, print_answer, show_progress
+from rollout.terminal.remote import (
+    JsonFlag,
+    RolloutName,
+    get_text_width,
+    print_answer,
+    show_progress,
+)
 from rollout.terminal.runner import LOCAL_READER
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.terminal import record_options
+from rollout.terminal import remote
 from tests.features.policies.messy_files import Variant, write_files
 
 EARLY = timedelta(hours=4)
@@ -141,7 +141,7 @@ def test_repeated_rows_are_rejected_and_refuse_nothing(folder):
 
 def test_a_terminal_is_asked_and_the_answer_is_kept(folder, monkeypatch):
     write_files(folder, Variant("01/02", date="slashes", step=EARLY))
-    monkeypatch.setattr(record_options, "is_terminal", lambda: True)
+    monkeypatch.setattr(remote, "is_terminal", lambda: True)
     done = run(answers="d\nday-first\nmonth-first\n")
     assert done.exit_code == 0
     readings = parse_policy(done.stdout).file_readings
@@ -159,7 +159,7 @@ def test_a_label_that_the_model_predicts_too_is_asked_for(folder, monkeypatch):
     assert "decide with --unsure unknown or --unsure ''" in done.stderr
     assert "unknown" in parse_policy(run("--unsure", "").stdout).levers[0].labels
     assert "unknown" not in parse_policy(run("--unsure", "unknown").stdout).levers[0].labels
-    monkeypatch.setattr(record_options, "is_terminal", lambda: True)
+    monkeypatch.setattr(remote, "is_terminal", lambda: True)
     assert "unknown" in parse_policy(run(answers="no label\n").stdout).levers[0].labels
 
 
@@ -359,7 +359,7 @@ def test_none_of_both_sides_is_asked_for_where_the_model_gives_it_no_confidence(
     assert ("None" in labels, "unsure" in labels) == (True, False)
     missing = parse_policy(run("--unsure", "none").stdout)
     assert "None" not in missing.levers[0].labels
-    monkeypatch.setattr(record_options, "is_terminal", lambda: True)
+    monkeypatch.setattr(remote, "is_terminal", lambda: True)
     assert "None" in parse_policy(run(answers="label\n").stdout).levers[0].labels
 
 

@@ -14,7 +14,7 @@ from rollout.features.records.record_import import (
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
-from rollout.terminal.record_options import parse_version_content
+from rollout.terminal.remote import parse_version_content
 from tests.data.conftest import database, other, url
 from tests.data.databases import on_sqlite
 from tests.engine.evidence.histories import (

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.terminal import record_options
+from rollout.terminal import remote
 
 CASES = 240
 FILES = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")
@@ -61,7 +61,7 @@ def test_backtest_is_asked_about_and_refused_without_an_answer(words, monkeypatc
     assert done.exit_code == 2
     assert ASKED in done.output
     assert "decide with --backtest or --no-backtest" in done.output
-    monkeypatch.setattr(record_options, "is_terminal", lambda: True)
+    monkeypatch.setattr(remote, "is_terminal", lambda: True)
     answered = run(*words, answers="yes\n")
     assert answered.exit_code == 0, answered.output
     assert "backtest (yes, no):" in answered.output

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.terminal import record_options
+from rollout.terminal import remote
 
 PREDICTED, LABELLED, RIGHT = 10_000, 2_000, 1_942
 
@@ -54,7 +54,7 @@ def test_cases_without_a_decision_are_counted_and_asked_about(folder, monkeypatc
     assert (done.exit_code, done.stdout) == (2, "")
     assert "predictions.csv: 8,000 of 10,000 predicted cases have no decision" in done.stderr
     assert "decide with --labels sampled or --labels all" in done.stderr
-    monkeypatch.setattr(record_options, "is_terminal", lambda: True)
+    monkeypatch.setattr(remote, "is_terminal", lambda: True)
     done = init(answers="sampled\n")
     assert "only the 2,000 of 10,000 predicted cases (20.0\u00a0%) with a decision" in done.stderr
     assert "--labels sampled --out replay" in done.stderr
