@@ -6,7 +6,7 @@ from typing import Any
 
 from rollout.data.counting import counter
 from rollout.data.counting.counted_units import StoredUses
-from rollout.data.counting.projection_repair import ProjectionRepair, RowDifference, list_wrong_uses
+from rollout.data.counting.counter import ProjectionRepair, RowDifference, list_wrong_uses
 from rollout.data.counting.top_losses import LossValue, StoredLosses
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger import projection_check

@@ -29,7 +29,7 @@ NAMING = {
     "rollout/live/rollout_state.py",
     "rollout/features/process/health_checks.py",
     "rollout/features/reports/stored_inputs.py",
-    "rollout/features/what_if/closed_cases.py",
+    "rollout/features/what_if/runs.py",
     "rollout/features/demo/stage.py",
 }
 """The modules that name it: those that make it, store it, hash it, and draw by it."""

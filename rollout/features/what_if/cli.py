@@ -42,8 +42,8 @@ def what_if(
     Example: `rollout what-if ramps draft.yaml --days 90`
     """
     # frames are slow to import
-    from rollout.features.what_if.closed_cases import load_what_if_inputs
     from rollout.features.what_if.comparison import compare_policies
+    from rollout.features.what_if.runs import load_what_if_inputs
 
     with open_database() as database:
         request = WhatIfRequest(rollout, draft.read_text(encoding="utf-8"), days)

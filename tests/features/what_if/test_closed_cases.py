@@ -11,10 +11,10 @@ from rollout.engine.records.records import RejectedItem
 from rollout.features.records.record_import import import_records
 from rollout.features.reports.figures.methods import build_model_cases, compute_cell_costs
 from rollout.features.reports.inputs.inputs import assign_deciders, compute_stage_histories
-from rollout.features.what_if.closed_cases import load_what_if_inputs
 from rollout.features.what_if.comparison import compare_policies
 from rollout.features.what_if.replayed_policy import replay_policy
 from rollout.features.what_if.requests import WhatIfRequest
+from rollout.features.what_if.runs import load_what_if_inputs
 from rollout.kernel.errors import NotAllowedError, RefusalError
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy
