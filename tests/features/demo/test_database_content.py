@@ -33,6 +33,7 @@ from rollout.kernel.policy_files.reader import load_policy, parse_policy
 from rollout.live.clock import SystemClock
 from rollout.live.service import build_service
 from tests.commands import done, forget_settings, refused, run
+from tests.page_text import collapse_space
 from tests.served import served
 from tests.shipped_policies import SHIPPED_POLICIES
 
@@ -364,7 +365,7 @@ def test_an_operator_signs_in_and_reads_who_vouches_for_the_evidence(stopped):
     with served(database) as url, httpx2.Client(**a_browser(url)) as browser:
         fields = {"name": "ana", "password": password, "to": ""}
         assert browser.post("/console/sign-in", data=fields).status_code == 200
-        page = browser.get("/console/rollouts/parcels/proposals/P-1").text
+        page = collapse_space(browser.get("/console/rollouts/parcels/proposals/P-1").text)
     database.close()
     assert "840 cases of this cell were imported on" in page
     assert "from cases.csv, predictions.csv, decisions.csv. ada vouches" in page
