@@ -66,7 +66,12 @@ BASIS_TEXT = (
 
 @dataclass(frozen=True, slots=True)
 class PairLoss(CostlyPair):
-    """A pair that differs, with confidence and loss; `cost` is 1 without a policy."""
+    """A pair that differs, with confidence and loss.
+
+    `loss` is in nats: −ln of the probability left for the human answer. `cost` is that of following
+    the
+    model, 1 without a policy.
+    """
 
     confidence: float
     loss: float

@@ -253,9 +253,17 @@ class AgreementFigures(PairFigures):
     """The record-level figures of one version on one lever (`*`: all of them together).
 
     Attributes:
+        version, lever: whose answers.
         basis: which cases are counted.
         predicted: cases with a prediction of the version.
+        unjudged: those of them with no human label, or several.
+        agreement: pairs that agree; for numbers within the tolerance.
+        bounds: 95 % interval whatever the unjudged cases would have said.
+        kappa, ac1: corrected for chance; None for numbers and sets.
         alpha: Krippendorff's, of sets by MASI distance; None for numbers.
+        cost: mean cost of following the model, in the policy's unit.
+        labels: figures of each label; empty for numbers.
+        label_matrix, action_matrix: humans in rows, the model in columns.
         by_site, by_window: slices by site and by the policy's windows.
         by_day_night: by the hour as written (06:00 to 17:59 is day), in any time zone.
         by_attribute: slices that the policy lists, by attribute.

@@ -361,9 +361,18 @@ class PairFigures:
 
 @dataclass(frozen=True, slots=True)
 class Comparison(PairFigures):
-    """The figures of one version on one lever, from counted pairs, each an independent case.
+    """The figures of one version on one lever, from counted pairs.
 
     Attributes:
+        version, lever: None if the pairs have no such column.
+        unjudged: cases with a prediction and no human answer.
+        agreement: pairs that agree, as independent cases.
+        bounds: agreement if all unjudged cases disagreed, and if all agreed.
+        kappa, ac1: corrected for chance; None for numbers.
+        cost: mean cost of following the model; None without a policy.
+        labels: figures of each label; empty for numbers.
+        label_matrix: humans in rows, the model in columns; None for numbers.
+        action_matrix: the same for actions; None without a policy.
         cells: agreement of every cell with a pair; empty without sites and windows.
         sides: of numbers, how many lie below and above the tolerance; None for labels.
     """

@@ -112,12 +112,15 @@ class Loss(CostlyPair):
     """One case to look at again.
 
     Attributes:
+        case_key, version, lever: the case, and whose answer.
         site, window, occurred_at: None if the case has no usable time.
         human: the most frequent human answer that differs from the model; if all agree with the
             model and the outcome differs, their answer.
-        loss: of several human answers the mean; if they are the model's, of the outcome. None
-            without confidence.
-        cost: the model's, or for `suspected human error` that of the human answer.
+        model, confidence: the model's answer, and its confidence if known.
+        loss: surprise in nats, −ln of the model's probability of the human answer (several: mean
+            over the answers; if they are the model's: of the outcome). None without confidence.
+        cost: of the wrong answer: the model's, or for `suspected human error` the human one, in
+            the policy's unit.
         kind: one of `KINDS` of `loss_kinds`.
         outcome: None if unknown.
         votes: all unassisted answers, the most frequent first.
