@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rollout.engine.files.files import read_text_rows
+from rollout.engine.files.files import read_whole_rows
 from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.files.parse import ItemReader, SentItem
 from rollout.engine.records.records import RejectedItem
-from rollout.kernel.policy.evidence_sources import FileReading
 
 REQUIRED_COLUMNS: Final = ("case_key", "lever", "action", "by", "at")
 OPTIONAL_COLUMNS: Final = ("model_version", "permit", "revision")
@@ -24,25 +23,13 @@ def read_action_rows(path: Path, item_reader: ItemReader) -> Sequence[SentItem]:
         RecordError: a column is missing or unknown, or a row can't be used; nothing is skipped.
         OSError: the file is missing.
     """
-    rows = read_text_rows(path, FileReading())
-    for fault in rows.unparsed.head(1).iter_rows(named=True):
-        raise RecordError(path.name, fault["line"], None, fault["reason"], fault["detail"])
-    _check_columns(path.name, rows.cells.columns)
+    rows = read_whole_rows(path, REQUIRED_COLUMNS, OPTIONAL_COLUMNS)
     texts = [json.dumps(_build_item(row)).encode() for row in rows.cells.iter_rows(named=True)]
     items = item_reader.read_lines(texts) if texts else []
     for line, item in zip(rows.lines, items, strict=True):
         if isinstance(item, RejectedItem):
             raise RecordError(path.name, line, None, "action", f"{item.reason}; correct the row")
     return items
-
-
-def _check_columns(file: str, columns: Sequence[str]) -> None:
-    known_columns = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
-    missing = [column for column in REQUIRED_COLUMNS if column not in columns]
-    unknown = [column for column in columns if column not in known_columns]
-    for column in (*missing, *unknown):
-        reason = "missing" if column in missing else "unknown"
-        raise RecordError(file, None, column, reason, f"columns are {', '.join(known_columns)}")
 
 
 def _build_item(row: Mapping[str, str | None]) -> Mapping[str, Any]:

@@ -489,7 +489,28 @@ def select_labelled(records: RecordFrames, labels: str | None) -> RecordFrames:
     return replace(records, labels=coverage)
 
 
-COLUMNS: Final = ("case_key", "declared_at")
+DECLARED_COLUMNS: Final = ("case_key", "declared_at")
+
+
+def read_whole_rows(
+    path: Path, required_columns: Sequence[str], optional_columns: Sequence[str] = ()
+) -> TextRows:
+    """Return the rows of a file of which nothing may be skipped: CSV, TSV, JSON lines or Parquet.
+
+    Raises:
+        RecordError: a row can't be read, or a column is missing or unknown.
+        OSError: the file is missing.
+    """
+    rows = read_text_rows(path, FileReading())
+    for fault in rows.unparsed.head(1).iter_rows(named=True):
+        raise RecordError(path.name, fault["line"], None, fault["reason"], fault["detail"])
+    columns = (*required_columns, *optional_columns)
+    missing = [column for column in required_columns if column not in rows.cells.columns]
+    unknown = [column for column in rows.cells.columns if column not in columns]
+    for column in (*missing, *unknown):
+        reason = "missing" if column in missing else "unknown"
+        raise RecordError(path.name, None, column, reason, f"columns are {', '.join(columns)}")
+    return rows
 
 
 def read_planted_rows(path: Path) -> tuple[PlantedDeclaration, ...]:
@@ -499,12 +520,7 @@ def read_planted_rows(path: Path) -> tuple[PlantedDeclaration, ...]:
         RecordError: a column is missing or unknown, or a row can't be used; nothing is skipped.
         OSError: the file is missing.
     """
-    rows = read_text_rows(path, FileReading())
-    for fault in rows.unparsed.head(1).iter_rows(named=True):
-        raise RecordError(path.name, fault["line"], None, fault["reason"], fault["detail"])
-    for column in sorted({*COLUMNS} ^ {*rows.cells.columns}):
-        reason = "missing" if column in COLUMNS else "unknown"
-        raise RecordError(path.name, None, column, reason, f"columns are {', '.join(COLUMNS)}")
+    rows = read_whole_rows(path, DECLARED_COLUMNS)
     lines_by_key: dict[str, int] = {}
     declarations = []
     for line, row in zip(rows.lines, rows.cells.iter_rows(named=True), strict=True):

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -169,8 +170,8 @@ def _move_into_place(unfinished: Path, history: PreparedHistory) -> None:
 
 def compute_fingerprint(example: ExampleSystem) -> str:
     """Return a text that changes with the records, the policy, the tables or the builder."""
-    digest = sha256(find_head_revision().encode() + Path(__file__).read_bytes())
-    for module in (accounts, recorded_cases, simulated_cases):
+    digest = sha256(find_head_revision().encode())
+    for module in (accounts, recorded_cases, simulated_cases, sys.modules[__name__]):
         digest.update(getsource(module).encode())
     paths = [example.policy_path, example.folder / DESCRIPTION_FILE]
     for path in [*paths, *sorted(example.records_folder.rglob("*"))]:

@@ -41,7 +41,7 @@ from rollout.features.reports.figures.agreement import (
     compute_set_labels,
 )
 from rollout.features.reports.figures.comparison import Comparison, compute_comparisons
-from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, CostlyPair
+from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, DivergenceCost
 from rollout.features.reports.inputs.pairs import (
     ConfidenceSummary,
     PairCounts,
@@ -65,7 +65,7 @@ BASIS_TEXT = (
 
 
 @dataclass(frozen=True, slots=True)
-class PairLoss(CostlyPair):
+class PairLoss(DivergenceCost):
     """A pair that differs, with confidence and loss.
 
     `loss` is in nats: −ln of the probability left for the human answer. `cost` is that of following

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from inspect import getsource
 
 import pytest
 
@@ -13,7 +14,11 @@ from api.demo import start
 from rollout.features.demo import stage
 from rollout.features.demo.catalog import HISTORY_PREFIX, find_example, find_history_folders
 from rollout.features.demo.recorded_cases import load_cases
-from rollout.features.demo.stage import build_case_records, prepare_history
+from rollout.features.demo.stage import (
+    build_case_records,
+    compute_fingerprint,
+    prepare_history,
+)
 
 
 class Process:
@@ -98,3 +103,15 @@ def test_what_the_second_process_builds_is_what_the_first_one_plays(tmp_path):
     history = prepare_history(tmp_path, example, records, cases, lambda: built_anew.append(1))
     assert history.is_complete
     assert built_anew == []
+
+
+@pytest.mark.parametrize("module", ["accounts", "recorded_cases", "simulated_cases", "stage"])
+def test_a_history_of_another_program_has_another_name(monkeypatch, module):
+    def read_changed_source(each):
+        source = getsource(each)
+        return source + "# changed" if each.__name__.endswith(f".{module}") else source
+
+    patrol = find_example("patrol")
+    before = compute_fingerprint(patrol)
+    monkeypatch.setattr(stage, "getsource", read_changed_source)
+    assert before != compute_fingerprint(patrol)

@@ -46,6 +46,8 @@ def test_a_case_declared_after_an_answer_is_refused(tmp_path):
         (["p1,2025-03-01"], None, "line|planted.csv:2: declared_at: unreadable-time"),
         ([f"p1,{EARLY}", f"p1,{EARLY}"], None, "p1 is declared in line 2"),
         (["p1"], "case_key", "declared_at: missing"),
+        ([f"p1,{EARLY},p2"], None, "planted.csv:2: field-count"),
+        ([f"p1,{EARLY},seen"], "case_key,declared_at,note", "note: unknown"),
         ([f",{EARLY}"], None, "case_key: missing-value"),
     ],
 )

@@ -86,7 +86,7 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True)
-class CostlyPair:
+class DivergenceCost:
     """A human and a model answer that differ, and what the model's costs.
 
     Attributes:
@@ -108,7 +108,7 @@ class CostlyPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss(CostlyPair):
+class Loss(DivergenceCost):
     """One case to look at again.
 
     Attributes:
