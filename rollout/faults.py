@@ -4,7 +4,7 @@ A point follows the step that it names. Its name is `path.step`: small letters, 
 the step in the past tense.
 
     ingest      parsed · set-aside · records · due
-    tick        claimed · read · taken · counted · tallied · through-read · evidence · not-done
+    tick        claimed · read · taken · counted · tallied · due-counted · evidence · not-done
     command     read (state and roles) · decided
     append      locked · inserted · moved
     policy      created · kept

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from api.auth import Admin, Anyone, ServiceDependency, WallTime
 from api.schema_forms import AttributeForm, add_fields_of
 from rollout.features.erasure.erasure import (
+    ERASURES,
     MAX_REASON_LENGTH,
     ErasureRequest,
     ErasureResult,
@@ -84,8 +85,6 @@ def erase_contents(
     rejected. Repeating a request is safe; after a failure it continues. Requires the admin role for
     the whole rollout.
     """
-    from rollout.features.erasure.erasure import ERASURES
-
     request = ErasureRequest(caller, rollout, body.reason, now)
     return ERASURES[body.kind](service.database, request, body.key)
 

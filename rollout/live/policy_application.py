@@ -1,7 +1,7 @@
 """Apply policies: the first creates the rollout, a later one may need approval."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -11,7 +11,7 @@ from rollout import faults
 from rollout.data.database.rollouts import PolicyTexts, Rollouts
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
-from rollout.engine.decide.commands import Actor, ApplyPolicy
+from rollout.engine.decide.commands import Actor, AnsweredByCell, ApplyPolicy
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import (
@@ -22,10 +22,11 @@ from rollout.engine.events import (
     RolloutCreated,
     select_events,
 )
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.words import say_loosens
 from rollout.live.evidence.unit_counting import find_answered_units
-from rollout.live.rollout_state import execute_command
+from rollout.live.rollout_state import RolloutState, execute_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +81,15 @@ def apply_policy(
         transaction.tally.announce(policy.rollout, PolicyApplied.__name__)
         PolicyTexts(transaction, rollout).store_text(text, by=by.name, at=at)
         faults.reach_point("policy.kept")
+
+    def find_answered(state: RolloutState, cells: Collection[Cell]) -> AnsweredByCell:
+        with database.begin_read() as transaction:
+            return find_answered_units(transaction, state, at, cells)
+
     events = execute_command(
         database,
         policy.rollout,
-        lambda state: replace(
-            command, find_answered=partial(find_answered_units, database.begin_read, state, at)
-        ),
+        lambda state: replace(command, find_answered=partial(find_answered, state)),
         access_head,
     )
     return PolicyApplication(policy.rollout, events)

@@ -9,7 +9,7 @@ nothing: its entries stay queued, and its claim expires after one tick.
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -20,10 +20,10 @@ from rollout.data.counting.count_queue import StoredArrivals
 from rollout.data.counting.counted_units import JustCounted
 from rollout.data.counting.counter import take_back_slots
 from rollout.data.database.append_failures import TICK, DatabaseUnavailableError, is_storage_failure
-from rollout.data.database.rollouts import PolicyTexts, Rollouts, list_rollout_names
+from rollout.data.database.rollouts import PolicyTexts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
-from rollout.data.ledger.ledger import CommitTimes, Ledger, StoredLedgerHead
+from rollout.data.ledger.ledger import CommitTimes, Ledger, StoredLedgerHead, find_head
 from rollout.data.ledger.scopes import REVISIONS_BETWEEN, StoredScopes, TickSlots
 from rollout.engine.decide.commands import CheckClock
 from rollout.engine.decide.decider import decide
@@ -54,11 +54,12 @@ from rollout.live.tick_results import STORAGE_RETRY_DELAY, TickPass
 
 log = logging.getLogger("rollout.scheduler")
 BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
+DELETION_INTERVAL: Final = timedelta(hours=1)
+"""Of arrivals that no replica needs any more."""
 OPEN_ATTEMPTS: Final = 4
 """Decisions while commands can overtake them; the next one holds the ledger, and stops wait."""
-BeginRead = Callable[[], AbstractContextManager[Transaction]]
-SlotDecision = Callable[[RolloutState, BeginRead], tuple[LedgerEvent, ...]]
-"""Returns the events of a state; what else it reads, it reads in these transactions."""
+SlotDecision = Callable[[RolloutState, Transaction], tuple[LedgerEvent, ...]]
+"""Returns the events of a state; what else it reads, it reads in the transaction."""
 
 
 class _SlotOvertakenError(Exception):
@@ -84,6 +85,7 @@ class Ticker:
         self._page_size = page_size
         self._held_check = HeldEvidenceCheck()
         self.is_counting = False
+        self._next_deletion = BEFORE_ALL
         self._reset()
 
     def _reset(self) -> None:
@@ -96,6 +98,7 @@ class Ticker:
         self._stored_revision = 0
         self._is_overtaken = False
         self._last_event_slot = BEFORE_ALL
+        self._commits: dict[int, datetime] = {}
 
     def tick(
         self,
@@ -148,14 +151,17 @@ class Ticker:
         reads_clock: bool,
     ) -> tuple[LedgerEvent, ...] | None:
         self.is_counting = False
-        state = self._update_state(self._database.begin_read)
+        with self._database.begin_read() as transaction:
+            state = self._update_state(transaction)
         slot = find_slot_before(at, state.policy.tick)
         clock_events: tuple[LedgerEvent, ...] = ()
         if reads_clock and is_clock_behind(state.scope.at or BEFORE_ALL, at):
             clock_events = self._check_clock(read_time)
             state = self._loaded_state
         if not self._claim_slot(state, slot, at):
-            is_ahead = reads_clock and is_clock_behind(self._find_latest_slot(state), at)
+            with self._database.begin_read() as transaction:
+                latest_slot = self._find_latest_slot(transaction, state)
+            is_ahead = reads_clock and is_clock_behind(latest_slot, at)
             return (*clock_events, *self._check_clock(read_time)) if is_ahead else None
         faults.reach_point("tick.claimed")
         last_slot = max(slot, find_slot_before(count_until, state.policy.tick))
@@ -174,8 +180,8 @@ class Ticker:
                 lambda current, _: _add_seen_versions(current, slot), read_time
             )
         events = self._append_events(
-            lambda current, begin_read: self._decide_slot(
-                current, slot, read_time(), begin_read, narrow_only=narrow_only
+            lambda current, transaction: self._decide_slot(
+                current, slot, read_time(), transaction, narrow_only=narrow_only
             ),
             read_time,
         )
@@ -183,8 +189,13 @@ class Ticker:
         faults.reach_point("tick.not-done")
         with self._database.begin_write() as transaction:
             TickSlots(transaction, state.rollout).complete(slot, at=at)
-            StoredArrivals(transaction, state.rollout).delete_before(at - ARRIVAL_RETENTION)
+            for first_revision, committed_at in self._commits.items():
+                CommitTimes(transaction, state.rollout).store(first_revision, committed_at)
+            if at >= self._next_deletion:
+                StoredArrivals(transaction, state.rollout).delete_before(at - ARRIVAL_RETENTION)
+                self._next_deletion = at + DELETION_INTERVAL
             self._store_scope(transaction)
+        self._commits.clear()
         self._store_evidence(state)
         if self._is_overtaken and reads_clock:
             clock_events += self._check_clock(read_time)
@@ -199,7 +210,7 @@ class Ticker:
             return {}
         try:
             with self._database.begin_read() as transaction:
-                state = self._update_state(lambda: nullcontext(transaction))
+                state = self._update_state(transaction)
                 memory, levels = self._evidence.memory, self._history.find_equivalent_definitions
                 differences = self._held_check.find_differences(transaction, state, memory, levels)
         except BaseException:
@@ -247,21 +258,20 @@ class Ticker:
         assert self._state is not None  # noqa: S101 - a tick loads it first
         return self._state
 
-    def _update_state(self, begin_read: BeginRead) -> RolloutState:
+    def _update_state(self, transaction: Transaction) -> RolloutState:
         """Return the current state, after applying all new events."""
-        with begin_read() as transaction:
-            later = None if self._state is None else self._read_events(transaction, self._state)
-            if self._state is None or later is None:
-                self._reset()
-                state, events = load_state_and_events(transaction, self._rollout_name)
-                head = Ledger(transaction, state.rollout).load_head()
-            elif any(event.takes_back for event in later[1]):
-                self._reset()  # its memory is of slots that were taken back
-                return self._update_state(lambda: nullcontext(transaction))
-            else:
-                head, events = later
-                state = extend_rollout_state(transaction, self._state, events)
-            self._apply_events(transaction, state, events)
+        later = None if self._state is None else self._read_events(transaction, self._state)
+        if self._state is None or later is None:
+            self._reset()
+            state, events = load_state_and_events(transaction, self._rollout_name)
+            head = Ledger(transaction, state.rollout).load_head()
+        elif any(event.takes_back for event in later[1]):
+            self._reset()  # its memory is of slots that were taken back
+            return self._update_state(transaction)
+        else:
+            head, events = later
+            state = extend_rollout_state(transaction, self._state, events)
+        self._apply_events(transaction, state, events)
         self._state, self._head = state, head
         return state
 
@@ -272,13 +282,13 @@ class Ticker:
 
         A database may have been restored, or created again under the same name.
         """
-        if Rollouts(transaction).find(self._rollout_name) != state.rollout:
+        rollout_head = find_head(transaction, self._rollout_name)
+        if rollout_head is None or rollout_head[0] != state.rollout:
             return None
-        ledger = Ledger(transaction, state.rollout)
-        head = ledger.load_head()
+        head = rollout_head[1]
         if head == self._head:
             return head, ()
-        rows = tuple(ledger.list_rows(after=self._head.revision))
+        rows = tuple(Ledger(transaction, state.rollout).list_rows(after=self._head.revision))
         if not rows or rows[0].previous != self._head.hash:
             return None
         return head, tuple(map(parse_event, rows))
@@ -311,52 +321,47 @@ class Ticker:
     def _claim_slot(self, state: RolloutState, slot: int, at: datetime) -> bool:
         with self._database.begin_write() as transaction:
             slots = TickSlots(transaction, state.rollout)
+            if slots.claim(slot, owner=self._owner, at=at, stale_after=state.policy.tick):
+                return True
             last_slot = slots.load_last_done()
-            if last_slot is not None and last_slot >= slot:
-                # another replica's tick has stored what ours could not
-                self._database.append_failures.record_success(self._rollout_name, TICK)
-                return False
-            return slots.claim(slot, owner=self._owner, at=at, stale_after=state.policy.tick)
+        if last_slot is not None and last_slot >= slot:
+            # another replica's tick has stored what ours could not
+            self._database.append_failures.record_success(self._rollout_name, TICK)
+        return False
 
-    def _find_latest_slot(self, state: RolloutState) -> datetime:
+    def _find_latest_slot(self, transaction: Transaction, state: RolloutState) -> datetime:
         """Return the latest slot that a tick began, or an event is of."""
-        with self._database.begin_read() as transaction:
-            slot = TickSlots(transaction, state.rollout).load_last_claimed()
+        _, slot = TickSlots(transaction, state.rollout).load_last_slots()
         claimed_at = BEFORE_ALL if slot is None else to_instant(slot, state.policy.tick)
         return max(claimed_at, self._last_event_slot)
 
     def _check_clock(self, read_time: Callable[[], datetime]) -> tuple[LedgerEvent, ...]:
         """Return what follows from a clock behind the last entry or tick, if it is."""
         events = self._append_locked(
-            lambda state, _: decide(
-                CheckClock(at=read_time(), last_slot=self._find_latest_slot(state)),
+            lambda state, transaction: decide(
+                CheckClock(at=read_time(), last_slot=self._find_latest_slot(transaction, state)),
                 state.scope,
                 state.policy,
             )
         )
-        self._update_state(self._database.begin_read)
+        with self._database.begin_read() as transaction:
+            self._update_state(transaction)
         return events
 
     def _advance_evidence(self, state: RolloutState, slot: int) -> None:
         """Turn the slots up to this one into evidence; earlier evidence stays."""
         with self._database.begin_write() as transaction:
-            evidence = EvidenceStore(transaction, state.rollout)
-            last_slot = evidence.get_last_slot(lock=True)
-            if last_slot < slot:
-                faults.reach_point("tick.through-read")
-                evidence.advance(after=last_slot, to=slot)
+            faults.reach_point("tick.due-counted")
+            EvidenceStore(transaction, state.rollout).advance(slot)
         faults.reach_point("tick.evidence")
 
     def _append_events(
         self, decide_events: SlotDecision, read_time: Callable[[], datetime]
     ) -> tuple[LedgerEvent, ...]:
-        """Append events, decided again if the ledger moved, and store when that was committed."""
+        """Append events, decided again if the ledger moved, and note when that was committed."""
         events = self._append_decided(decide_events)
         if events:
-            committed_at = read_time()
-            with self._database.begin_write() as transaction:
-                times = CommitTimes(transaction, self._loaded_state.rollout)
-                times.store(self._loaded_state.scope.revision + 1, committed_at)
+            self._commits[self._loaded_state.scope.revision + 1] = read_time()
         return events
 
     def _append_decided(self, decide_events: SlotDecision) -> tuple[LedgerEvent, ...]:
@@ -367,7 +372,8 @@ class Ticker:
         return self._append_locked(decide_events)
 
     def _try_append(self, decide_events: SlotDecision) -> tuple[LedgerEvent, ...]:
-        state, events = self._decide(decide_events, self._database.begin_read)
+        with self._database.begin_read() as transaction:
+            state, events = self._decide(decide_events, transaction)
         if events:
             with self._database.begin_write() as transaction:
                 Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
@@ -386,7 +392,7 @@ class Ticker:
             self._database.begin_write(is_urgent=True) as transaction,
         ):
             Ledger(transaction, self._loaded_state.rollout).lock_head()
-            state, events = self._decide(decide_events, lambda: nullcontext(reading))
+            state, events = self._decide(decide_events, reading)
             Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
             if events and events[-1].takes_back:
                 tick = state.policy.tick
@@ -395,44 +401,39 @@ class Ticker:
         return events
 
     def _decide(
-        self, decide_events: SlotDecision, begin_read: BeginRead
+        self, decide_events: SlotDecision, transaction: Transaction
     ) -> tuple[RolloutState, tuple[LedgerEvent, ...]]:
-        """Return the current state and the events that follow from it."""
-        state = self._update_state(begin_read)
+        """Return the current state and the events that follow from it, of one instant."""
+        state = self._update_state(transaction)
         faults.reach_point("command.read")
-        events = decide_events(state, begin_read)
+        events = decide_events(state, transaction)
         faults.reach_point("command.decided")
-        if events:
-            with begin_read() as transaction:
-                events = freeze_sources(transaction, state, events)
-        return state, events
+        return state, freeze_sources(transaction, state, events) if events else events
 
     def _decide_slot(
         self,
         state: RolloutState,
         slot: int,
         now: datetime,
-        begin_read: BeginRead,
+        transaction: Transaction,
         *,
         narrow_only: bool,
     ) -> tuple[LedgerEvent, ...]:
         assert self._evidence is not None  # noqa: S101 - built with the state
-        with begin_read() as transaction:
-            slots = TickSlots(transaction, state.rollout)
-            is_later_done = (slots.load_last_done() or slot) > slot
-            if is_later_done or self._last_event_slot > to_instant(slot, state.policy.tick):
-                raise _SlotOvertakenError
-            # Where every tick takes longer than its slot, another process has always begun a later
-            # one. If each left everything to the next, no guard would ever narrow.
-            self._is_overtaken = (slots.load_last_claimed() or slot) > slot
-            narrow_only = narrow_only or self._is_overtaken
-            self._evidence.load_slot(transaction, state, slot)
-        events = self._evidence.decide_slot(state, slot, now, begin_read, narrow_only=narrow_only)
+        last_done, last_claimed = TickSlots(transaction, state.rollout).load_last_slots()
+        is_later_done = (last_done or slot) > slot
+        if is_later_done or self._last_event_slot > to_instant(slot, state.policy.tick):
+            raise _SlotOvertakenError
+        # Where every tick takes longer than its slot, another process has always begun a later
+        # one. If each left everything to the next, no guard would ever narrow.
+        self._is_overtaken = (last_claimed or slot) > slot
+        narrow_only = narrow_only or self._is_overtaken
+        self._evidence.load_slot(transaction, state, slot)
+        events = self._evidence.decide_slot(state, slot, now, transaction, narrow_only=narrow_only)
         if narrow_only:
             return events  # the next tick with a clock seals this slot's evidence, too
         at = now if state.scope.at is None else max(now, state.scope.at)
-        with begin_read() as transaction:
-            return self._seals.seal_events(transaction, state, events, slot, at)
+        return self._seals.seal_events(transaction, state, events, slot, at)
 
 
 def _add_seen_versions(state: RolloutState, slot: int) -> tuple[LedgerEvent, ...]:

@@ -48,7 +48,7 @@ def advance(database, rollout, after, to):
 
 def advance_in(transaction, rollout, after, to):
     """Make slots up to `to` evidence, and return how many units they add."""
-    EvidenceStore(transaction, rollout).advance(after=after, to=to)
+    EvidenceStore(transaction, rollout).advance(to)
     return sum(load_counts(transaction, rollout, after=after, until=to).values())
 
 

@@ -136,7 +136,7 @@ def _through_ignored(stack, _copies, _url):
         return lambda self, *, lock=False: original(self, lock=False)  # noqa: ARG005 - broken
 
     def move(_original):
-        def blindly(self, *, after, to):
+        def blindly(self, to):
             self._transaction.execute(
                 update(evidence_heads).where(self._own_head).values(through=to)
             )
@@ -259,7 +259,7 @@ MUTANTS = (
         "`through` not compared",
         ("O4",),
         _through_ignored,
-        ("tick", "tick.through-read", "pause"),
+        ("tick", "tick.due-counted", "pause"),
         ("postgresql",),
     ),
     FaultMutant(

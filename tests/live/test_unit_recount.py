@@ -43,7 +43,7 @@ def test_a_decision_between_two_passes_of_one_slot_is_no_difference(database):
     ingest_items(service, BOX, "bears", [case, prediction], occurred_at)
     with (
         suppress(Injected),
-        faults.install_action(Arm(0, raises), "tick.through-read"),
+        faults.install_action(Arm(0, raises), "tick.due-counted"),
     ):
         Ticker(database, "bears", "first").tick(slot_at)
     assert list_counted(database) == {"gate"}

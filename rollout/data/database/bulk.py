@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     Column,
+    ColumnElement,
     Executable,
     Select,
     Table,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal,
     select,
 )
 from sqlalchemy.exc import DBAPIError
@@ -61,12 +63,24 @@ def build_insert(engine: str, table: Table) -> "postgresql.Insert | sqlite.Inser
     return postgresql.insert(table)
 
 
-def insert_once(transaction: Transaction, table: Table, row: Mapping[str, Any]) -> bool:
-    """Insert a row unless its key exists; return whether it was inserted.
+def insert_once(
+    transaction: Transaction,
+    table: Table,
+    row: Mapping[str, Any],
+    *,
+    unless: ColumnElement[bool] | None = None,
+) -> bool:
+    """Insert a row unless its key exists, or a condition holds; return whether it was inserted.
 
     Of concurrent calls exactly one returns True.
     """
-    statement = build_insert(transaction.engine, table).values(row).on_conflict_do_nothing()
+    statement = build_insert(transaction.engine, table)
+    if unless is None:
+        statement = statement.values(row)
+    else:
+        values = (literal(value, table.c[name].type) for name, value in row.items())
+        statement = statement.from_select(list(row), select(*values).where(~unless))
+    statement = statement.on_conflict_do_nothing()
     # PostgreSQL's row count is unreliable here
     return transaction.execute(statement.returning(*table.primary_key)).first() is not None
 

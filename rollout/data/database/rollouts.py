@@ -138,12 +138,12 @@ class Rollouts(Repository):
     def find(self, name: str) -> Rollout | None:
         """Return the rollout with this name, or None."""
         query = select(rollouts).where(rollouts.c.name == name)
-        return self._transaction.find(query, _build_rollout)
+        return self._transaction.find(query, build_rollout)
 
     def list_all(self) -> tuple[Rollout, ...]:
         """Return all rollouts, oldest first."""
         rows = self._transaction.execute(select(rollouts).order_by(rollouts.c.id))
-        return tuple(_build_rollout(row) for row in rows)
+        return tuple(build_rollout(row) for row in rows)
 
     def list_orphans(self) -> list[int]:
         """Return the numbers of ledgers whose rollout has no row."""
@@ -158,7 +158,8 @@ class Rollouts(Repository):
         insert_once(self._transaction, ledger_heads, head)
 
 
-def _build_rollout(row: Row[tuple[object, ...]]) -> Rollout:
+def build_rollout(row: Row[tuple[object, ...]]) -> Rollout:
+    """Return the rollout of a row."""
     return Rollout(row.id, row.name, row.salt, row.service_salt)
 
 

@@ -30,7 +30,6 @@ from rollout.data.tables.tables import (
 )
 from rollout.engine.decide.incident_kinds import INCIDENT_KINDS
 from rollout.engine.events import EVENT_TYPES, IncidentOpened, LedgerEvent
-from rollout.kernel.errors import StaleRevisionError
 
 ENDING_KINDS: Final = frozenset(n for n, kind in EVENT_TYPES.items() if kind.ends_snapshots)
 CHANGED_BODIES: Final = tuple(
@@ -153,21 +152,14 @@ class EvidenceStore(RolloutRepository):
             query = query.with_for_update()
         return int(self._transaction.execute(query).scalar_one())
 
-    def advance(self, *, after: int, to: int) -> None:
-        """Make `to` the last slot of evidence, if `after` still is.
+    def advance(self, to: int) -> None:
+        """Make `to` the last slot of evidence, unless a later one is.
 
         Sum the counts after this call, in the same transaction: from here on no slot up to `to`
         grows.
-
-        Raises:
-            StaleRevisionError: another process advanced it; read it again.
-            ValueError: `to` is not after `after`.
         """
-        if to <= after:
-            raise ValueError(f"evidence only advances; {to} is not after {after}")
-        statement = update(evidence_heads).where(self._own_head, evidence_heads.c.through == after)
-        if self._transaction.execute(statement.values(through=to)).rowcount != 1:
-            raise StaleRevisionError(f"evidence is no longer at slot {after}; read it again")
+        statement = update(evidence_heads).where(self._own_head, evidence_heads.c.through < to)
+        self._transaction.execute(statement.values(through=to))
 
     def rewind(self, to: int) -> None:
         """Make `to` the last slot of evidence, after later units were taken back."""

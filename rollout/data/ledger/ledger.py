@@ -37,7 +37,7 @@ from sqlalchemy.exc import IntegrityError
 from rollout import faults
 from rollout.data.database.bulk import encode_driver_values, fetch_rows, insert_once, select_texts
 from rollout.data.database.migrations import require_finished
-from rollout.data.database.rollouts import Rollout, RolloutRepository
+from rollout.data.database.rollouts import Rollout, RolloutRepository, build_rollout
 from rollout.data.database.session import Repository, Transaction
 from rollout.data.ledger.evidence_snapshots import delete_ended_snapshots
 from rollout.data.ledger.projections import update_projections
@@ -648,6 +648,19 @@ def load_revisions(transaction: Transaction) -> dict[str, str]:
         .join(evidence_heads, evidence_heads.c.rollout == rollouts.c.id)
     )
     return {row.name: f"{row.revision}.{row.hash[:8]}.{row.through}" for row in rows}
+
+
+def find_head(
+    transaction: Transaction, rollout_name: str
+) -> tuple[Rollout, StoredLedgerHead] | None:
+    """Return the rollout with this name and its ledger's head, or None."""
+    query = select(rollouts, ledger_heads.c.revision, ledger_heads.c.hash, ledger_heads.c.at).join(
+        ledger_heads, ledger_heads.c.rollout == rollouts.c.id
+    )
+    return transaction.find(
+        query.where(rollouts.c.name == rollout_name),
+        lambda row: (build_rollout(row), StoredLedgerHead(row.revision, row.hash, row.at)),
+    )
 
 
 def load_heads(transaction: Transaction) -> Mapping[str, tuple[int, StoredLedgerHead]]:

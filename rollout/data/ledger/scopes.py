@@ -31,6 +31,7 @@ from typing import (
 from sqlalchemy import (
     ColumnElement,
     Select,
+    case,
     delete,
     exists,
     func,
@@ -361,16 +362,23 @@ class TickSlots(RolloutRepository):
         """Claim a slot for `owner`; of concurrent calls exactly one returns True.
 
         A claim that is not done can be taken after `stale_after`, by its own owner at once, and
-        from a replica whose heartbeats ended `DEAD_AFTER` ago.
+        from a replica whose heartbeats ended `DEAD_AFTER` ago. None is possible once this slot or
+        a later one is done.
         """
+        later = tick_slots.alias()
+        is_later_done = exists().where(
+            later.c.rollout == self._rollout.number,
+            later.c.slot >= slot,
+            later.c.done_at.is_not(None),
+        )
         row = {"rollout": self._rollout.number, "slot": slot, "owner": owner, "claimed_at": at}
-        if insert_once(self._transaction, tick_slots, row):
+        if insert_once(self._transaction, tick_slots, row, unless=is_later_done):
             return True
         heartbeat = replica_heartbeats.c.owner == tick_slots.c.owner
         is_dead = exists().where(heartbeat, replica_heartbeats.c.written_at <= at - DEAD_AFTER)
         is_old = tick_slots.c.claimed_at <= at - stale_after
         is_stale = is_old | (tick_slots.c.owner == owner) | is_dead
-        stale_conditions = (tick_slots.c.done_at.is_(None), is_stale)
+        stale_conditions = (~is_later_done, is_stale)
         statement = update(tick_slots).where(*self._match_slot(slot), *stale_conditions)
         return self._transaction.execute(statement.values(owner=owner, claimed_at=at)).rowcount == 1
 
@@ -403,12 +411,15 @@ class TickSlots(RolloutRepository):
         at: datetime | None = self._transaction.execute(newest_first).scalar()
         return at
 
-    def load_last_claimed(self) -> int | None:
-        """Return the newest slot that was claimed, or None."""
-        slot: int | None = self._transaction.execute(
-            select(func.max(tick_slots.c.slot)).where(tick_slots.c.rollout == self._rollout.number)
-        ).scalar()
-        return slot
+    def load_last_slots(self) -> tuple[int | None, int | None]:
+        """Return the newest slot that is done and the newest that was claimed, None without one."""
+        slot, done_at = tick_slots.c.slot, tick_slots.c.done_at
+        query = select(
+            func.max(case((done_at.is_not(None), slot))).label("done"),
+            func.max(slot).label("claimed"),
+        ).where(tick_slots.c.rollout == self._rollout.number)
+        row = self._transaction.execute(query).one()
+        return row.done, row.claimed
 
     def load_last_claim(self) -> tuple[int, datetime] | None:
         """Return the newest slot that was claimed, and when last, or None."""

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rollout.data.access.tokens import AccessLedger, ApiKeys, CredentialResets, load_access_head
+from rollout.data.access.tokens import (
+    AccessLedger,
+    ApiKeys,
+    CredentialResets,
+    compute_digest,
+    list_open_links,
+    load_access_head,
+)
 from rollout.data.access.users import SecondFactors, StoredUser, Users
 from rollout.data.database.rollouts import ACCESS_CHAIN
 from rollout.data.database.session import Database, Transaction
@@ -155,8 +162,6 @@ def _find_exchanged_names(transaction: Transaction, ledger: Ledger) -> Iterator[
 
 
 def _load_access_state(transaction: Transaction) -> AccessState:
-    from rollout.data.access.tokens import compute_digest, list_open_links
-
     users, keys = Users(transaction), ApiKeys(transaction)
     all_users = users.list_all()
     names = {user.number: user.name for user in all_users}

@@ -45,9 +45,11 @@ from rollout.features.incidents.incidents import list_incident_channels
 from rollout.features.reports.archive import (
     ReportFormatter,
     ReportView,
+    UnknownReportError,
     format_here,
     format_report,
     load_report,
+    require_all_sites,
 )
 from rollout.features.reports.builder import (
     ReportCallbacks,
@@ -509,8 +511,6 @@ def queue_report(
         UnknownChannelError: the policy has no such channel; the text lists its channels.
         NotAllowedError: the caller is not an operator, or may not read every site.
     """
-    from rollout.features.reports.archive import UnknownReportError, require_all_sites
-
     require_permission(caller, Permission.OPERATE, rollout_name)
     with write_rollout(database, rollout_name) as (transaction, state):
         require_all_sites(caller, state)

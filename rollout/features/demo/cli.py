@@ -15,7 +15,7 @@ from rollout.features.demo.catalog import (
     render_catalog_json,
 )
 from rollout.kernel.atomic_files import check_folder, write_files_atomically
-from rollout.terminal.remote import print_refusals
+from rollout.terminal.remote import print_refusals, show_progress
 from rollout.terminal.serve import load_service_command
 
 
@@ -90,7 +90,6 @@ def _play_once(example: ExampleSystem) -> tuple[str, dict[str, bytes]]:
     try:
         # imported here: a list of the examples needs no engine
         from rollout.features.demo.story import play_example
-        from rollout.terminal.remote import show_progress
 
         with show_progress() as report_progress:
             return play_example(example, report_progress)

@@ -247,15 +247,17 @@ def load_restart_prices(
     """
     proposed = load_proposed_policy(service, caller, rollout_name, proposal_id)
     state = service.state_cache.reload_rollout(rollout_name).state
-    command = ApplyPolicy(
-        at=at,
-        by=Actor(caller.name),
-        policy=parse_policy(proposed.proposed_text),
-        find_answered=partial(find_answered_units, service.database.begin_read, state, at),
-    )
+    with service.database.begin_read() as transaction:
+        command = ApplyPolicy(
+            at=at,
+            by=Actor(caller.name),
+            policy=parse_policy(proposed.proposed_text),
+            find_answered=partial(find_answered_units, transaction, state, at),
+        )
+        restarts = foresee_restarts(command, state.scope, state.policy)
     return tuple(
         _describe_restart(restart)
-        for restart in foresee_restarts(command, state.scope, state.policy)
+        for restart in restarts
         if caller.has_permission(Permission.READ, rollout_name, restart.cell.site)
     )
 
@@ -437,8 +439,6 @@ def _list_surrounding_warnings(
 def _compute_effect(
     service: Service, caller: Caller, policy: Policy, at: datetime
 ) -> PolicyChanges:
-    from rollout.features.policies.policies import describe_unfamiliar_effect
-
     rollout_name = policy.rollout
     with service.database.begin_read() as transaction:
         exists = Rollouts(transaction).find(rollout_name) is not None
@@ -446,14 +446,15 @@ def _compute_effect(
         return PolicyChanges("create", (), (), (), (), (), ())
     state = service.state_cache.reload_rollout(rollout_name).state
     require_permission(caller, Permission.READ, rollout_name, tuple(state.policy.sites_by_id))
-    find_answered = partial(find_answered_units, service.database.begin_read, state, at)
-    by = Actor(caller.name)
-    command = ApplyPolicy(at=at, by=by, policy=policy, find_answered=find_answered)
-    changes = _build_effect(
-        decide(command, state.scope, state.policy),
-        foresee_restarts(command, state.scope, state.policy),
-    )
     with service.database.begin_read() as transaction:
+        find_answered = partial(find_answered_units, transaction, state, at)
+        command = ApplyPolicy(
+            at=at, by=Actor(caller.name), policy=policy, find_answered=find_answered
+        )
+        changes = _build_effect(
+            decide(command, state.scope, state.policy),
+            foresee_restarts(command, state.scope, state.policy),
+        )
         unfamiliar = describe_unfamiliar_effect(transaction, state, policy, at)
     return replace(changes, unfamiliar=unfamiliar)
 

@@ -18,7 +18,12 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.engine.records.records import BaselineCount
 from rollout.features.access.users import load_local_caller
 from rollout.features.records.baselines import store_baselines
-from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
+from rollout.features.records.planted_cases import (
+    PlantingRequest,
+    declare_planted_cases,
+    declare_planted_file,
+    split_imported_cases,
+)
 from rollout.live.rollout_state import read_rollout
 from rollout.terminal.local_database import open_database
 from rollout.terminal.remote import (
@@ -89,7 +94,6 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     """
     # frames are slow to import
     from rollout.engine.files.files import RecordPaths
-    from rollout.features.records.planted_cases import declare_planted_file, split_imported_cases
     from rollout.features.records.record_import import (
         VersionStatements,
         build_senders,

@@ -379,8 +379,9 @@ def load_fresh_evidence(
     reader = _get_reader(database, state)
     view = reader.load_views(database, state, (cell,))[cell, version]
     slot = find_slot_before(at, state.policy.tick)
-    units = FreshUnitReader(database.begin_read, state, reader.history, slot)
-    return read_fresh_evidence(view, slot, units.read_units((cell, version)))
+    with database.begin_read() as transaction:
+        units = FreshUnitReader(transaction, state, reader.history, slot)
+        return read_fresh_evidence(view, slot, units.read_units((cell, version)))
 
 
 MAX_HELD_ROWS: Final = 50_000

@@ -4,8 +4,6 @@ They are resolved as they would be to count them, from the records of the site's
 asked only of a cell whose gate is met, or in which an approved proposal is to be applied.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import polars as pl
@@ -22,17 +20,15 @@ from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import GATE, resolve_case_units
 from rollout.live.rollout_state import RolloutState
 
-BeginRead = Callable[[], AbstractContextManager[Transaction]]
-
 
 class FreshUnitReader:
     """Reads the fresh units at one slot; the cases of a site are resolved once."""
 
     def __init__(
-        self, begin_read: BeginRead, state: RolloutState, history: RolloutHistory, slot: int
+        self, transaction: Transaction, state: RolloutState, history: RolloutHistory, slot: int
     ) -> None:
-        """Read in transactions of `begin_read`, for the state and its history."""
-        self._begin_read, self._state, self._history = begin_read, state, history
+        """Read in a transaction, for the state and its history."""
+        self._transaction, self._state, self._history = transaction, state, history
         self._slot = slot
         self._units_by_site: dict[str, pl.DataFrame] = {}
         self._unplaced: UnplacedDecisions | None = None
@@ -64,17 +60,15 @@ class FreshUnitReader:
         """Return the decisions of the last days that belong to no cell, read once."""
         if self._unplaced is None:
             until = to_instant(self._slot, self._state.policy.tick)
-            with self._begin_read() as transaction:
-                rejected = RejectedRecords(transaction, self._state.rollout)
-                self._unplaced = rejected.count_unplaced_decisions(until)
+            rejected = RejectedRecords(self._transaction, self._state.rollout)
+            self._unplaced = rejected.count_unplaced_decisions(until)
         return self._unplaced
 
     def _resolve_site(self, site: str) -> pl.DataFrame:
         """Return the units of a site that close after the slot."""
         policy = self._state.policy
         since = to_instant(self._slot, policy.tick) - policy.evidence.grace - policy.tick
-        with self._begin_read() as transaction:
-            pages = CasePages(transaction, self._state.rollout)
-            case_ids = pages.list_site_cases(site, since=since)
-            units = resolve_case_units(transaction, self._state, case_ids)
+        pages = CasePages(self._transaction, self._state.rollout)
+        case_ids = pages.list_site_cases(site, since=since)
+        units = resolve_case_units(self._transaction, self._state, case_ids)
         return units.filter((pl.col("track") == GATE) & (pl.col("slot") > self._slot))

@@ -63,7 +63,7 @@ from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
 from rollout.live.evidence.evidence_reader import find_reading_faults, restore_evidence
 from rollout.live.evidence.evidence_report import EvidenceReport
 from rollout.live.evidence.evidence_seals import SealedSpan, SealedSpans, find_last_sealed
-from rollout.live.evidence.fresh_units import BeginRead, FreshUnitReader
+from rollout.live.evidence.fresh_units import FreshUnitReader
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import find_answered_units
 from rollout.live.rollout_state import RolloutState, execute_command, load_rollout_state
@@ -206,18 +206,18 @@ class LiveEvidence:
         state: RolloutState,
         slot: int,
         now: datetime,
-        begin_read: BeginRead,
+        transaction: Transaction,
         *,
         narrow_only: bool,
     ) -> tuple[LedgerEvent, ...]:
         """Return the events of a loaded slot, written at `now`, the time of the pass.
 
-        What is not counted yet is read with `begin_read`, where it matters.
+        What is not counted yet is read where it matters.
         """
         due_cells = self._agenda.list_due_cells(state.scope, slot)
-        fresh_units = FreshUnitReader(begin_read, state, self._history, slot)
+        fresh_units = FreshUnitReader(transaction, state, self._history, slot)
         events = self._decide_cells(
-            state, slot, now, due_cells, fresh_units, begin_read, narrow_only=narrow_only
+            state, slot, now, due_cells, fresh_units, transaction, narrow_only=narrow_only
         )
         pending_keys = self._agenda.held_keys
         self._evidence_views = {
@@ -234,7 +234,7 @@ class LiveEvidence:
         at: datetime,
         cells: Collection[Cell],
         fresh_units: FreshUnitReader,
-        begin_read: BeginRead,
+        transaction: Transaction,
         *,
         narrow_only: bool,
     ) -> tuple[LedgerEvent, ...]:
@@ -254,7 +254,7 @@ class LiveEvidence:
                 lambda key: read_fresh_evidence(views[key], slot, fresh_units.read_units(key)),
             ),
             pending_policies=state.pending,
-            find_answered=partial(find_answered_units, begin_read, state, at),
+            find_answered=partial(find_answered_units, transaction, state, at),
             slot=slot_start,
         )
         events = decide(tick, state.scope, self._policy)
@@ -267,7 +267,7 @@ class LiveEvidence:
             return events
         all_cells = affected_cells.union(cells)
         return self._decide_cells(
-            state, slot, at, all_cells, fresh_units, begin_read, narrow_only=False
+            state, slot, at, all_cells, fresh_units, transaction, narrow_only=False
         )
 
     def _find_interest(self, key: CellVersion, scope: Scope, slot: int) -> SlotInterest:

@@ -72,7 +72,6 @@ if TYPE_CHECKING:
     from rollout.engine.evidence.version_uses import VersionUses
     from rollout.kernel.policy.evidence_sources import CountedOutcomeSource
     from rollout.kernel.policy.policy import Policy
-    from rollout.live.evidence.fresh_units import BeginRead
     from rollout.live.rollout_state import RolloutState
 else:
     pl = LateModule("polars")
@@ -414,23 +413,19 @@ def _find_first_open(day_windows: DayWindows, instant: int, attributes: Mapping[
 
 
 def find_answered_units(
-    begin_read: BeginRead, state: RolloutState, at: datetime, cells: Collection[Cell]
+    transaction: Transaction, state: RolloutState, at: datetime, cells: Collection[Cell]
 ) -> dict[tuple[Cell, str], datetime]:
     """Return by cell and version the slot in which the last answered unit within grace occurred.
 
     Such a unit was predicted before it was decided, and is decided; older ones count already.
     """
-    # seldom asked, and slow to import
-
     policy, answered = state.policy, {}
     since = at - policy.evidence.grace - 2 * policy.tick
     for site in sorted({cell.site for cell in cells}):
-        with begin_read() as transaction:
-            pages = CasePages(transaction, state.rollout)
-            case_ids = pages.list_site_cases(site, since=since)
-            units = resolve_case_units(transaction, state, case_ids) if case_ids else None
-        if units is None:
+        case_ids = CasePages(transaction, state.rollout).list_site_cases(site, since=since)
+        if not case_ids:
             continue
+        units = resolve_case_units(transaction, state, case_ids)
         rows = (
             units.filter(
                 pl.col("track") == GATE,

@@ -12,7 +12,6 @@ from rollout.data.counting.count_queue import CountQueue, DueCase
 from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.session import Database
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
-from rollout.kernel.errors import StaleRevisionError
 from tests.data.counted_units import advance_in, marks, unit, wrong
 from tests.data.new_rollouts import rollout
 from tests.factories import MINUTE, NOON
@@ -44,21 +43,18 @@ class Counter:
 
 
 class Mover:
-    """A replica that reads evidence, is paused, and moves it on; it notes what that added."""
+    """A replica that is paused before it moves evidence on; it notes what that added."""
 
     def __init__(self, database, rollout, added):
         self.database, self.rollout, self.added = database, rollout, added
 
     def steps(self, slot):
-        with self.database.begin_read() as transaction:
-            through = EvidenceStore(transaction, self.rollout).get_last_slot()
-        yield  # paused: another may move it
-        if slot <= through:
-            return
-        added = 0
-        with suppress(StaleRevisionError), self.database.begin_write() as transaction:
-            added = advance_in(transaction, self.rollout, through, slot)
-        self.added.append(added)
+        yield  # paused: another may move it past the slot
+        with self.database.begin_write() as transaction:
+            through = EvidenceStore(transaction, self.rollout).get_last_slot(lock=True)
+            self.added.append(advance_in(transaction, self.rollout, through, slot))
+            moved = EvidenceStore(transaction, self.rollout).get_last_slot()
+        assert moved == max(through, slot)
 
 
 def run(chance, replicas):

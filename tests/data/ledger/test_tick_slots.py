@@ -52,3 +52,16 @@ def test_a_slot_that_is_done_is_nobodys_again(database, rollout):
         slots.complete(7, at=NOON)
         assert slots.load_last_done() == 7
     assert not claim(database, rollout, "bo", at=NOON + timedelta(days=9))
+
+
+def test_no_slot_before_one_that_is_done_is_claimed(database, rollout):
+    assert claim(database, rollout, "ana", slot=6)
+    assert claim(database, rollout, "bo", slot=8)
+    with database.begin_write() as transaction:
+        slots = TickSlots(transaction, rollout)
+        assert slots.load_last_slots() == (None, 8)
+        slots.complete(8, at=NOON)
+        assert slots.load_last_slots() == (8, 8)
+    assert not claim(database, rollout, "cy", slot=7)
+    assert not claim(database, rollout, "ana", slot=6), "its own claim, too"
+    assert claim(database, rollout, "cy", slot=9)
