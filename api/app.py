@@ -1,6 +1,6 @@
-"""The ASGI application: routers, middleware and error handlers around one service.
+"""The ASGI application around one service: routers, middleware, error handlers and `/docs`.
 
-`/docs`: all operations with examples, on a page without external resources.
+`/docs` shows all operations with examples, on a page without external resources.
 """
 
 import json

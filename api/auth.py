@@ -1,14 +1,11 @@
-"""Authentication of requests, by API key or by the console's session cookie.
+"""Authentication of requests, by API key or by the console's session cookie, and permission checks.
 
 The middleware only identifies the caller. Each route requires a permission with
 `RequirePermission`; the services check permissions on sites.
 
-Dependencies of routes: the service, the current time, the caller.
-
-The session cookie: for this host only, and not readable by scripts or other sites.
-
-Over TLS, also behind a proxy that terminates it, the cookie is `__Host-rollout`, which browsers
-keep only if it is secure. Without TLS, it is a plain cookie on the local machine only.
+The session cookie is for this host only, and not readable by scripts or other sites. Over TLS, also
+behind a proxy that terminates it, it is `__Host-rollout`, which browsers keep only if it is secure.
+Without TLS, it is a plain cookie on the local machine only.
 """
 
 import asyncio

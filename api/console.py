@@ -1,9 +1,7 @@
-"""The console application, mounted beside the API.
+"""The console application, mounted beside the API, and its error pages.
 
 Pages call the same services as the API, as the signed-in user, so both enforce the same
-permissions.
-
-Error pages: what was not done, why, and what to do next.
+permissions. An error page says what was not done, why, and what to do next.
 """
 
 import logging

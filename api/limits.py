@@ -1,16 +1,15 @@
-"""Limits of a request: size of its body, raw and inflated, its time and its rate.
+"""Limits of requests (size, time and rate) and of connections.
 
-The middleware reads the whole body before anything is parsed, but for uploaded files, which their
-page receives bit by bit. A body that is too large, too slow or invalid gzip has no effect, and
-neither has a request with two hosts. The rate limit does not apply to stops, narrowings and
-rejections.
+Requests: the middleware reads the whole body before anything is parsed, but for uploaded files,
+which their page receives bit by bit. The limit of size holds for the body raw and inflated. A body
+that is too large, too slow or invalid gzip has no effect, and neither has a request with two hosts.
+The rate limit does not apply to stops, narrowings and rejections.
 
-Limits of connections, so that half-sent requests never keep everybody else out.
-
-Each connection takes a file of the process. Near the soft limit of files only addresses from which
-somebody authenticated within a day get another connection, so that operators can still stop. One
-address has a part of all connections without an authenticated request; its newest one takes the
-place of the oldest that waits for a head. Trusted proxies are exempt: they limit by themselves.
+Connections: half-sent requests never keep everybody else out. Each connection takes a file of the
+process. Near the soft limit of files only addresses from which somebody authenticated within a day
+get another connection, so that operators can still stop. One address has a part of all connections
+without an authenticated request; its newest one takes the place of the oldest that waits for a
+head. Trusted proxies are exempt: they limit by themselves.
 """
 
 import asyncio

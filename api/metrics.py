@@ -1,6 +1,4 @@
-"""Metrics of requests and of the process.
-
-Request ids and the access log.
+"""Metrics of requests and of the process; request ids and logs.
 
 Each request has an id: the one that a proxy sent as `X-Request-ID`, or a new one. The response
 returns it, and log lines in JSON hold it. The access log has routes instead of paths, and neither

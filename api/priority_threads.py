@@ -1,12 +1,11 @@
-"""Limits on waiting: stops have threads, assignments a deadline.
+"""Limits on waiting: requests that narrow have reserved threads, assignments have a deadline.
 
-Threads reserved for requests that narrow, so that load never delays a stop.
+Requests that narrow: load never delays a stop.
 
-The time limit of assignments: an answer, or "a human decides", within a second.
-
-Work that reads the database runs on threads of its own. When the time is over, the response doesn't
-wait for the thread: the database's own limits end it within seconds. The number of threads is
-limited, and work that still waits for one is dropped with its request.
+Assignments: the answer, or "a human decides", comes within a second. Work that reads the database
+runs on threads of its own. When the time is over, the response doesn't wait for the thread: the
+database's own limits end it within seconds. The number of threads is limited, and work that still
+waits for one is dropped with its request.
 """
 
 import asyncio

@@ -1,10 +1,8 @@
-"""Forms that have the fields of what answers are made from, or what requests become.
+"""Schemas of requests and answers: their forms, pages of lists, and parts of the OpenAPI document.
 
-Parts of the OpenAPI document: examples, responses and inlined schemas.
-
-OpenAPI body and examples of policies.
-
-Pages of a list; `after` is an opaque cursor from the previous page.
+Forms have the fields of what answers are made from, or of what requests become. Pages of a list:
+`after` is an opaque cursor from the previous page. The OpenAPI document gets examples, responses
+and inlined schemas; body and examples of policies are here.
 """
 
 import base64

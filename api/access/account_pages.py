@@ -1,10 +1,8 @@
-"""Sign in by password or one-time link, and sign out.
+"""Pages of a visitor's own account: sign-in, settings, notifications and second factor.
 
-Settings of the visitor, with links to users and policies for admins.
-
-The visitor's notifications: channels, what for, and quiet hours.
-
-The visitor's own second factor: set up with a QR code, confirm, remove.
+Users sign in by password or by a one-time link. The settings link to users and policies for
+admins. Notifications: channels, what for, and quiet hours. The second factor is set up with a QR
+code, and confirmed by its first code.
 """
 
 from collections.abc import Callable, Mapping

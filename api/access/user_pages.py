@@ -1,6 +1,7 @@
-"""Users and service accounts: roles, keys and sign-in. For admins.
+"""Pages of users, service accounts and reviewers by site, and of API keys.
 
-Key pages: own keys, and for admins everybody's.
+Pages of users and service accounts (roles, keys and sign-in) are for admins. Key pages have the
+visitor's own keys, and for admins everybody's.
 
 The full key is shown only in the response that creates it; no URL, table or other page has it.
 """

@@ -5,8 +5,6 @@ case's key; `site`, `at`, `version`, `confidence` and the attributes of windows 
 and `ledger_head` as the last answer's metadata had it.
 Doubt is answered with `human` and never with an error, because a client replaces errors by its own
 default. Contract: open-feature/protocol, service/openapi.yaml 0.3.0.
-
-What flags read from a context and how they are given out.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Sentences about a cell's open proposals, next gate, ceiling and missing data.
+"""A cell in words: its tag and all sentences that apply.
 
-A cell in words: its tag and all sentences that apply.
+Some are about open proposals, the next gate, the ceiling and missing data.
 """
 
 from collections.abc import Iterator

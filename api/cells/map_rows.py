@@ -1,9 +1,7 @@
-"""Data of the week map: markers of each cell, rows, and a description.
+"""Data of the week map: markers of each cell, rows with their window hours, and a description.
 
-Window hours of a site in one week, in minutes since Monday 00:00 local time.
-
-A skipped hour in spring belongs to the surrounding window; a repeated hour in autumn is drawn once.
-So every week has the same length.
+Hours are in minutes since Monday 00:00 local time. A skipped hour in spring belongs to the
+surrounding window; a repeated hour in autumn is drawn once. So every week has the same length.
 """
 
 from bisect import bisect_right

@@ -1,8 +1,7 @@
-"""The overview: pending tasks, rollout cards and recent events.
+"""The overview, the page of a rollout's schedule, and the search.
 
-The page of a rollout's schedule.
-
-The search: cases, proposals, sites, users and hashes, each found only where its page opens.
+The overview has pending tasks, rollout cards and recent events. The search finds cases, proposals,
+sites, users and hashes, each only where the visitor may open its page.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
-"""Rows of the cell table: stage, tag, evidence against thresholds, sentences.
+"""Pages of a rollout and of one cell, now or in the past, with the rows of the cell table.
 
-Pages of a rollout and of one cell, now or in the past.
+A row has stage, tag, evidence against thresholds, and sentences.
 """
 
 from collections.abc import Callable, Mapping, Sequence

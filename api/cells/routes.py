@@ -1,10 +1,6 @@
-"""Cells: their stage, evidence, guards and history.
+"""Rollouts and their schedule, cells, and the scope: which version may act where, now or at a time.
 
-The scope: a snapshot of which version may act where, now or at a time.
-
-Rollouts: list them and get their current state.
-
-What will happen in a rollout: waves, freezes, ends of grants and trials, reports, drills.
+The schedule has waves, freezes, ends of grants and trials, reports and drills.
 """
 
 from datetime import datetime

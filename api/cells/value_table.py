@@ -1,6 +1,6 @@
-"""Tables of a rollout: its history, new attribute values and numbers.
+"""Tables of a rollout: its history, attribute values and numbers; and a version's next attempt.
 
-Begin a version's next attempt in a cell: its price, and the confirmation.
+The next attempt of a version in a cell begins after a page with its price was confirmed.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """The live demo: the service runs in a thread, the simulation in this one.
 
-Speed of the live demo, which users change while it runs.
+Users change its speed while it runs.
 """
 
 import gc

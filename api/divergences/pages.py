@@ -1,8 +1,6 @@
-"""The page of a cause: in which cases a version differs, in a cell or a filter of divergences.
+"""Divergences pages: where model and humans differ, its cost and cause, choices for training.
 
-The filter form of the divergences.
-
-Divergences pages: where model and humans differ, its cost, and choices for training.
+A cause says in which cases a version differs, in a cell or a filter of divergences.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,8 +1,6 @@
-"""Health checks: is the process alive, can it take requests?
+"""Health checks (is the process alive, can it take requests?), and metrics for Prometheus.
 
-Metrics in the text format of Prometheus (version 0.0.4).
-
-Format: prometheus.io/docs/instrumenting/exposition_formats.
+Metrics have the text format, version 0.0.4: prometheus.io/docs/instrumenting/exposition_formats.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,6 @@
-"""The page of one incident, and its acknowledgement.
+"""Pages of incidents: the list, and one with its cause, its effect, recovery and acknowledgement.
 
-Text of incidents: what tripped, its effect, how to recover.
-
-The incidents that the visitor may read, open ones first.
+The list has the incidents that the visitor may read, open ones first.
 """
 
 from collections.abc import Iterator

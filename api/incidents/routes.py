@@ -1,6 +1,6 @@
-"""Incidents: list them, get one, acknowledge one.
+"""Incidents (list, get and acknowledge them), and causes: in which cases a version differs.
 
-Causes: in which cases a version differs, in a cell or a filter.
+A cause is searched for an incident, or in a cell or a filter.
 """
 
 from datetime import datetime

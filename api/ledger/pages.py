@@ -1,7 +1,4 @@
-"""Ledger pages: entries, verification and export.
-
-Ledger entries in words.
-"""
+"""Ledger pages: entries in words, verification and export, of rollouts and of access."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The audit ledger: read its rows and verify its hashes.
+"""The audit ledger: read its rows, sign its head, verify its hashes, and follow its revisions.
 
 Server-sent events: one event for each new revision of a ledger.
 """

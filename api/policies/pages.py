@@ -1,8 +1,6 @@
-"""Policy pages: policy in force, earlier ones, and planning a new one.
+"""Policy pages: policy in force, earlier ones, and planning a new one, with faults and changes.
 
 Only a planned text can be applied, and only while the policy it was planned against is in force.
-
-Text of the policy pages: faults, changes and line differences.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,4 @@
-"""Policies: plan, apply and get one.
-
-Model versions: list, compare and retire them.
-"""
+"""Policies (plan, apply and get one), and model versions (list, compare and retire them)."""
 
 from typing import Annotated, Any
 

@@ -1,8 +1,6 @@
-"""The page of one proposal, its approval and its rejection.
+"""The page of one proposal (evidence, approval, rejection), and options for those made by hand.
 
-Rows of a proposal's evidence tables.
-
-Proposals that operators make by hand: renewal and takeover.
+Operators propose renewals and takeovers by hand.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,6 +1,6 @@
-"""Text of proposals: question, effect of an approval, result.
+"""A proposal in words: question, effect of an approval, result, and what delays it.
 
-When an approved proposal takes effect, and what delays it.
+Once it is approved, the text says when it takes effect.
 """
 
 from dataclasses import dataclass

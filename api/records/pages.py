@@ -1,8 +1,7 @@
-"""Case pages: newest cases, search by key, explanation of one case.
+"""Case pages: newest cases, search by key, explanation of one case; pictures and training choices.
 
-The form for training choices on divergences, and its result.
-
-Pictures of cases: embedded if the page's policy allows it, else linked.
+A picture is embedded if the page's policy allows it, else linked. Choices for training are made on
+divergences.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,12 +1,8 @@
-"""Records: store a batch as JSON or NDJSON, with a result for each item.
+"""Records and cases: store, list and explain them, list rejected ones; baselines and planted cases.
 
-Cases: list them, filter divergences, explain one case.
-
-Rejected records: items that conflict or could not be used.
-
-Baselines: how often humans acted before the rollout.
-
-Planted cases: scenarios and seeded rare events.
+A batch comes as JSON or NDJSON; each item has a result. Rejected items conflict, or could not be
+used. Baselines say how often humans acted before the rollout. Planted cases are scenarios and
+seeded rare events.
 """
 
 import json

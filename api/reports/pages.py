@@ -1,7 +1,4 @@
-"""Report pages: list, new report, sealed report, its details and deliveries.
-
-Deliveries of reports to channels, and retrying failed ones.
-"""
+"""Report pages: list, new report, sealed report, its details, and deliveries to channels."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

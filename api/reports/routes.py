@@ -1,8 +1,6 @@
-"""Reports: list, create and get them.
+"""Reports (list, create and get them) and their deliveries (list, send and retry them).
 
 What builds and draws reports is imported by processes that end.
-
-Report deliveries: list them, send a report, retry a failed one.
 """
 
 from dataclasses import dataclass

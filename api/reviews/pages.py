@@ -1,7 +1,4 @@
-"""The review form and its page, shared by review and adjudication.
-
-Review pages: one case, without hints, answered by a key; and adjudications.
-"""
+"""Review pages: one case, without hints, answered by a key; and adjudications, by the same form."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

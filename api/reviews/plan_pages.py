@@ -1,6 +1,6 @@
-"""The page of a rollout's review plan: where the next reviews help most.
+"""The page of a rollout's review plan, and the form by which its admins declare planted cases.
 
-Declaring planted cases, on a page for admins of the rollout.
+The plan says where the next reviews help most.
 """
 
 from typing import Annotated, Any, Final

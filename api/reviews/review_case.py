@@ -1,8 +1,6 @@
-"""Questions of a review, their answers and keyboard keys.
+"""The review case: what a reviewer may see of a case, with its media, questions and keyboard keys.
 
-Media of a case: pictures, links and texts.
-
-The review case: what a reviewer may see of a case.
+Media are pictures, links and texts.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""The review queue: claim, decide and release review tasks.
+"""The review queue (claim, decide and release review tasks), and the review plan.
 
-The review plan: where the next reviews help most.
+The plan says where the next reviews help most.
 """
 
 from typing import Annotated

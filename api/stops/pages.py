@@ -1,6 +1,6 @@
-"""Stop and narrow pages: form, confirmation and result, on reserved threads.
+"""Pages to stop and to narrow, on reserved threads, and of active stops with requests to resume.
 
-The page of active stops, and resume requests.
+Stopping and narrowing each have a form, a confirmation and a result.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Training rows and their manifest.
+"""Training rows with their manifest, and label cleaning.
 
 Label cleaning: cases whose labels need a check, and choices for training.
 """

@@ -1,10 +1,7 @@
-"""One cell as pages describe it: its context, sentences and address.
+"""One cell as pages describe it: address, sentences, grants, stage markers, timeline, stop targets.
 
-Stage markers (code, pattern, text) and grants as pages show them.
-
-The timeline of a cell, loaded for a page's visitor.
-
-Stop targets: everything, one site or one cell; and their latency in words.
+Stage markers have code, pattern and text. A stop target is everything, one site or one cell; its
+latency is told in words.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

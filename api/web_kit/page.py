@@ -1,4 +1,4 @@
-"""Rendering of pages: templates with navigation, live region and security headers, and their texts.
+"""Rendering of pages: templates with navigation, live region, headers and texts; lists of API keys.
 
 Style sheet and scripts are cached for a year under the hash of their content. Times are written by
 the site's clock first, then the visitor's. A sealed page can't change, so its

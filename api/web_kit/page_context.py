@@ -1,16 +1,12 @@
-"""The visitor of a page: caller, page token and timezone.
+"""What a page knows of its request: visitor, submitted form and page token; live revisions.
 
-Submitted forms: their fields, after the page token was checked.
+The form of a signed-in user is used only after its page token was checked. The token is under a new
+mask each time, against BREACH. Pages are sent gzipped: from the compressed length an attacker who
+can put text into a page could guess a constant token.
 
-The page token in forms, under a new mask each time, against BREACH.
-
-Pages are sent gzipped. From the compressed length an attacker who can put text into a page could
-guess a constant token; a masked one differs each time.
-
-The revision of a page's data and its minute, polled by open pages every second.
-
-A page shows ages, times left and what is due now: with each minute of the service's clock open
-pages are loaded again, so that they say what a reload would.
+Open pages poll the revision of their data, and its minute, about once a second. A page shows ages,
+times left and what is due now: with each minute of the service's clock open pages are loaded again,
+so that they say what a reload would.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 A run and its result are the user's own. While it runs the page reloads itself; it can be left.
 
-The maps of a what-if as SVG: each cell's stages over the recorded days, once for each policy.
+Its maps, as SVG, show each cell's stages over the recorded days, once for each policy.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Write files completely or not at all.
+"""Files that are written completely or not at all, and the folders of the product's data files.
 
-Find data files of the product, in a checkout or an installed package.
+Data files are found in a checkout and in an installed package.
 """
 
 import os

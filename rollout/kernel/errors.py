@@ -1,8 +1,9 @@
-"""Errors of requests that are refused; `code` names each in API and CLI.
+"""Errors of requests that are refused, and how a missing part is installed.
 
-The text of an error says what happened and what to do next. `api/problems.py` maps codes to HTTP.
+`code` names each error in API and CLI. Its text says what happened and what to do next.
+`api/problems.py` maps codes to HTTP.
 
-How a missing part is installed: from the project's folder, since no registry has its name.
+A missing part is installed from the project's folder, since no registry has its name.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,8 @@
-"""Values as facts: what ledgers hash and others read, JSON without floats or sentences.
+"""Values as facts, and what gates and guards read as the ledger holds it.
 
-A value of a policy is a dataclass. Its facts are its fields by name; what has its default is left
-out, numbers are decimal text, spans are seconds.
-
-What gates and guards read, as the ledger holds it, and what a gate lacks beside it.
+Facts are what ledgers hash and others read: JSON without floats or sentences. A value of a policy
+is a dataclass. Its facts are its fields by name; what has its default is left out, numbers are
+decimal text, spans are seconds.
 """
 
 import json

@@ -1,15 +1,15 @@
-"""Whether this replica may answer `model`: only while it can write, and guards can see.
+"""Whether this replica may answer `model`, and the comparison of its clocks.
 
-Four things must hold: a committed write of its own is at most `MAX_WRITE_AGE` old, no append to
-the rollout's ledger and no write of its records has failed since the last one of its kind that
-succeeded, SQLite's volume has its reserve, and ticks are not overdue. Otherwise humans decide. This
-is about new answers and new snapshots; leases that were given before run out.
+The model may answer only while the replica can write, and guards can see. Four things must hold: a
+committed write of its own is at most `MAX_WRITE_AGE` old, no append to the rollout's ledger and no
+write of its records has failed since the last one of its kind that succeeded, SQLite's volume has
+its reserve, and ticks are not overdue. Otherwise humans decide. This is about new answers and new
+snapshots; leases that were given before run out.
 
-Compare the wall clock, the database's clock and the seconds since this process began.
-
-A forward jump would poison a ledger for as long as it reached, since ledger time never goes back.
-If clocks differ by more than a minute, ticks use the earliest one and write only what narrows. If
-a replica's clock is seconds off the database's, it answers that humans decide.
+Compared are the wall clock, the database's clock and the seconds since this process began. A
+forward jump would poison a ledger for as long as it reached, since ledger time never goes back. If
+clocks differ by more than a minute, ticks use the earliest one and write only what narrows. If a
+replica's clock is seconds off the database's, it answers that humans decide.
 """
 
 import shutil

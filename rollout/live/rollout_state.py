@@ -1,10 +1,10 @@
-"""State of a live rollout: its scope, the policy in force, the known versions.
+"""State of a live rollout, the versions that its ledger lacks, and the execution of commands.
 
-Versions that are stored and that the ledger lacks: the events of their first use.
+The state has the scope, the policy in force and the known versions. Versions that are stored and
+that the ledger lacks become events of their first use.
 
-Execute commands on live rollouts: decide, append, and retry if the ledger moved.
-
-Nothing is counted in the transaction that appends, so that a stop never waits for counting.
+A command decides, appends, and retries if the ledger moved. Nothing is counted in the transaction
+that appends, so that a stop never waits for counting.
 """
 
 import time

@@ -1,11 +1,9 @@
-"""What one replica of the service holds: database, clock, caches and keys.
+"""What one replica of the service holds: database, clock, caches and keys of permits.
 
-Sign and read permits with keys that all replicas share.
-
-This module chooses the key; `rollout.engine.decide.assignment` computes the signature.
-
-A rotated key stays valid until the next rotation. Before rotating again, wait until every replica
-has read the new key (`KEY_REFRESH_INTERVAL`) and the leases of the old one have ended.
+All replicas share the keys that sign and read permits. The key is chosen here;
+`rollout.engine.decide.assignment` computes the signature. A rotated key stays valid until the next
+rotation. Before rotating again, wait until every replica has read the new key
+(`KEY_REFRESH_INTERVAL`) and the leases of the old one have ended.
 """
 
 import secrets

@@ -1,14 +1,14 @@
-"""States of rollouts in a replica's memory, confirmed against the ledger's head.
+"""States, assignments and revisions of rollouts in a replica's memory.
 
-Answers use a state confirmed at most `MAX_STALENESS` ago, so a stop holds here within that time.
-New entries are applied to the cached state. If the ledger lacks the last known entry (a backup was
-restored, a failover lost rows), every cell is stopped and everything is read again.
+States are confirmed against the ledger's head. Answers use a state confirmed at most
+`MAX_STALENESS` ago, so a stop holds here within that time. New entries are applied to the cached
+state. If the ledger lacks the last known entry (a backup was restored, a failover lost rows), every
+cell is stopped and everything is read again.
 
-Cache of assignments: what `decide_assignment` returns for one scope, until it may change.
-
-The compiled table answers; near an edge, near the end of a lease, and for questions in which
-anything is missing, the rules are evaluated. Equal assignments are one object, whose text is
-formatted once. A new scope has a new cache. A test compares the cache with `decide_assignment`.
+Assignments are cached for one scope: what `decide_assignment` returns, until it may change. The
+compiled table answers; near an edge, near the end of a lease, and for questions in which anything
+is missing, the rules are evaluated. Equal assignments are one object, whose text is formatted once.
+A new scope has a new cache. A test compares the cache with `decide_assignment`.
 """
 
 from collections.abc import Mapping, Sequence

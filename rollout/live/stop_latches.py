@@ -2,9 +2,7 @@
 
 A stop or narrowing is latched until the ledger has it. If the database can't take it, a small file
 keeps it for the next start; so does a command, for the replicas of its machine. Damage is latched
-until an admin clears it.
-
-Files of stops, narrowings and damage, for the next start and for a machine's replicas.
+until an admin clears it; a file keeps it, too.
 """
 
 import json

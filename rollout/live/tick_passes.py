@@ -1,9 +1,8 @@
 """One process's passes over all rollouts: due ticks, and the checks of evidence after them.
 
-Ticks: claim a slot, count what is due, decide, append.
-
-Counting, moving evidence and appending are separate transactions. An interrupted tick loses
-nothing: its entries stay queued, and its claim expires after one tick.
+A tick claims a slot, counts what is due, decides and appends. Counting, moving evidence and
+appending are separate transactions. An interrupted tick loses nothing: its entries stay queued, and
+its claim expires after one tick.
 """
 
 import logging

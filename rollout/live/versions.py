@@ -1,11 +1,9 @@
-"""Model versions: list them, record new ones and training cutoffs, retire one.
+"""Model versions and their training cutoffs, and the deletion of old records.
 
-Training cutoffs of versions in the ledger, compared with those that are stored.
+The stored training cutoff decides which cases are no evidence of a version; setting it writes an
+entry (decision record 0065). Cutoffs in the ledger are compared with those that are stored.
 
-The stored end decides which cases are no evidence of a version; setting it writes an entry
-(decision record 0065).
-
-Delete records older than the policy's `retention`; their counts stay.
+Records older than the policy's `retention` are deleted; their counts stay.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Run commands on a service over HTTP, or on the local database.
+"""Commands run on a service over HTTP, or on the local database.
 
-A service of the command's own process on the local database, like a replica.
+A command on the local database has a service of its own process, like a replica.
 """
 
 import os

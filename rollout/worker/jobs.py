@@ -1,17 +1,13 @@
-"""Background jobs, all woken by one scheduler.
+"""Background jobs of a replica, woken by one scheduler, and the thread for heartbeats and stops.
 
 APScheduler's own job store would run each job once in each replica. Here every replica checks every
-second which slots are due, and the database gives each slot to one of them. Heartbeats and retries
-of stops have a thread of their own (`heartbeats`), so that no job can take autonomy away.
+second which slots are due, and the database gives each slot to one of them.
 
-Jobs that run at their intervals though the wall clock steps.
+Jobs run at their intervals though the wall clock steps. APScheduler plans runs by the wall clock:
+one that is an hour ahead, even for seconds, puts each job's next run off by an hour.
 
-APScheduler plans runs by the wall clock: one that is an hour ahead, even for seconds, puts each
-job's next run off by an hour.
-
-A replica's thread for heartbeats and for stops that the ledger lacks.
-
-It does nothing else, so that no tick, report or request delays it.
+Heartbeats, and retries of stops that the ledger lacks, have a thread of their own. It does nothing
+else, so that no tick, report or request delays it, and no job can take autonomy away.
 """
 
 import gc

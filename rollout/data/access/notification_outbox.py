@@ -1,9 +1,9 @@
-"""Notifications on their way to users: each stored once, and tried until it is sent.
+"""Notifications on their way to users: each stored once, and tried until sent; users' channels.
 
 The row holds no text: that is made at each try, from the state of that time. Taking a row counts an
 attempt and moves the next one past a lease, as with deliveries of reports.
 
-The channels on which users are notified, and their quiet hours.
+Users choose their channels, and have quiet hours.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,22 +1,18 @@
-"""API keys, sessions and the secrets of permits.
+"""How accounts sign in (keys, sessions, links, resets), secrets of permits, and the access ledger.
 
-API keys of users and service accounts: shown once, stored as a hash, named by a prefix.
-
-The caller makes the secret from the operating system's random source. It is long, so a plain
-SHA-256 can't be searched. Passwords are hashed with argon2 instead.
+API keys of users and service accounts are shown once, stored as a hash, and named by a prefix. The
+caller makes the secret from the operating system's random source. It is long, so a plain SHA-256
+can't be searched. Passwords are hashed with argon2 instead.
 
 Sessions of users: a random token that only the browser has, stored as a hash.
 
 One-time links: with one a user sets the first password, or the first admin signs up.
 
-The secrets that sign permits: the same for all replicas, two of them valid.
+The secrets that sign permits are the same for all replicas, and two of them are valid.
 
-The access ledger: one writer at a time changes users, permissions and keys.
-
-Digests of how an account signs in: the access ledger has them, so single edits are found.
-
-A digest is salted by its account, since an e-mail address could be guessed. Erasing the account
-deletes the salt.
+The access ledger: one writer at a time changes users, permissions and keys. It has digests of how
+an account signs in, so single edits are found. A digest is salted by its account, since an e-mail
+address could be guessed. Erasing the account deletes the salt.
 """
 
 import hmac

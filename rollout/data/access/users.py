@@ -1,6 +1,6 @@
-"""Users and service accounts, and their roles.
+"""Users and service accounts, their roles and their second factors.
 
-Second factors of users, with their recovery codes; secrets come encrypted.
+A second factor comes with its recovery codes, and its secret comes encrypted.
 """
 
 import secrets

@@ -1,11 +1,11 @@
-"""Closed units of one version, newest first, in parts.
+"""Closed units of a version, for lists of pairs or as guards count them; cases of a period.
 
 Each unit on the gate track is a row, evidence or not; its classes hold the human's and the
 version's answers. So a page of pairs reads records only of the cases that it shows.
 
-Units of a version in a cell with a blind decision, as guards count them.
+Guards count the units of a version in a cell that have a blind decision.
 
-What a report needs of a period besides records: cases, actions, open reviews, last arrivals.
+Reports and lists read of a period, besides records: cases, actions, open reviews, last arrivals.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""The queue of cases to count: written with the record, read in order, deleted when counted.
+"""The queue of cases to count, and recent arrivals of records.
 
-Recent arrivals of records, which every replica reads to update the records in its memory.
+An entry of the queue is written with the record, read in order, and deleted when counted. Every
+replica reads recent arrivals to update the records in its memory.
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -1,24 +1,20 @@
 """Counted units, their digests, and the versions that they bring into use.
 
-Counted units: each unit of a version is stored once on a track.
+Each unit of a version is stored once on a track.
 
-Units that this process has just stored, so that its tick needn't read them again.
+Units that this process has just stored are kept, so that its tick needn't read them again. They are
+used only where the store has as many in their slots: each is stored once, so those are the same
+ones. Where another replica counted some too, all are read. Whoever changes or takes back what is
+stored appends an event, at which `clear` forgets it.
 
-They are used only where the store has as many in their slots: each is stored once, so those are the
-same ones. Where another replica counted some too, all are read. Whoever changes or takes back what
-is stored appends an event, at which `clear` forgets it.
+A digest covers one line a unit, in the order of slots, and the hashes of the records behind it;
+that of a tick then one line an action or outcome, and one a unit that was counted with the value of
+an outcome. The reviewer's name is not in the line, so that an erasure can replace it; the hash of
+the decision covers it, and a recount compares it, as it does the columns of the series.
 
-Digests of counted units and records, and of the hashes of the records behind the units.
-
-A digest covers one line a unit, in the order of slots; that of a tick then one line an action or
-outcome, and one a unit that was counted with the value of an outcome. The reviewer's name is not in
-the line, so that an erasure can replace it; the hash of the decision covers it, and a recount
-compares it, as it does the columns of the series.
-
-Since when each version is in use in each cell: written with the units that begin it.
-
-The table follows from the counted units. It holds a row a version and cell, so reading it costs
-nothing where reading the first unit of each would cost a look at all.
+Since when each version is in use in each cell is written with the units that begin it. The table
+follows from the counted units. It holds a row a version and cell, so reading it costs nothing where
+reading the first unit of each would cost a look at all.
 """
 
 import json

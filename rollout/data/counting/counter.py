@@ -1,7 +1,7 @@
 """Counting that stays right when replicas run at once, pause, crash or are late; its repair.
 
-Evidence advances by compare-and-set (`EvidenceStore.advance`), and counting holds the last slot of
-evidence until its transaction ends. A unit that arrives after evidence has reached its slot goes
+Evidence only moves on (`EvidenceStore.advance`), and counting holds its last slot until the
+transaction ends. A unit that arrives after evidence has reached its slot goes
 into the next slot. So counts through a slot are final once evidence has reached it.
 
 What was counted for slots that have not come is taken back, to be counted when they do: a process

@@ -1,10 +1,8 @@
-"""Counted pairs whose answers differ, indexed by the version's confidence.
+"""Counted pairs whose answers differ, indexed by the version's confidence; the costliest ones.
 
 Each pair on a lever with labels is a row, stored in the transaction that counts its unit. Costs
 depend on the reader's policy: within one class the order of costs is the order of confidence, and
 the number of classes is small. A row is deleted with its case.
-
-Counted divergences between a version and the humans, costliest first.
 """
 
 from collections import defaultdict

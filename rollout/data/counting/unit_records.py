@@ -1,17 +1,14 @@
-"""The records behind counted units, by their hashes.
+"""The records behind counted units: their hashes, who sent them, and which came late.
 
 A unit rests on its cases, on the predictions of its version and on the decisions, in every revision
 that was stored when it was counted. Of an episode all cases decide, because one is picked.
 
-Hashes of actions and outcomes, by the tick whose digest covers them.
+Actions and outcomes: their hashes are stored by the tick whose digest covers them. No unit of a
+gate on decisions rests on them: actions open incidents, and outcomes feed guards, reports and
+`counted_outcomes`. The queue has each case with new ones, in the transaction that stores them.
 
-No unit of a gate on decisions rests on them: actions open incidents, and outcomes feed guards,
-reports and `counted_outcomes`. The queue has each case with new ones, in the transaction that
-stores them.
-
-Who registered the cases of counted units, and which of their senders were late.
-
-The decision behind each counted unit: who sent it, and whether it was a review made here.
+Senders: who registered the cases, which senders were late, and of each decision who sent it, and
+whether it was a review made here.
 """
 
 from collections import Counter, defaultdict

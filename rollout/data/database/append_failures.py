@@ -1,6 +1,6 @@
-"""Failures of a database: what one process knows of them, and their errors.
+"""Errors of the database, and what one process knows of its failed appends and of damage.
 
-What one process knows about its failed appends and about damage in its database.
+Each error says what to do next; the tree is below.
 
 A small write may succeed on a full disk where a larger one fails. So a failed append counts until
 an append of the same kind succeeds, whatever else was written meanwhile. The kinds:
@@ -18,13 +18,14 @@ rows. A database that grew by as much has had the space, and the sender may have
 
 Every writing transaction is watched, so that no caller can forget it.
 
-Errors of the database, each with what to do next.
+The errors:
 
     StoreError
     ├── DatabaseBusyError         a lock was held for too long; nothing was done, retry
     ├── DatabaseUnavailableError  the database does not respond; nothing was done, retry
     ├── CommitUnknownError        the connection broke while committing; retry with the same key
     ├── DatabaseInUseError        other programs have the database open
+    ├── BackupRoleError           the role may not read all that a backup holds
     ├── MissingToolError          a program of PostgreSQL is not installed
     ├── SchemaMismatchError       the tables are not those of this program
     ├── UnreadableRowsError       stored rows have no valid form; run `rollout doctor`

@@ -1,18 +1,18 @@
-"""Create, upgrade and check the schema, by Alembic without a configuration file.
+"""Create, upgrade and check the schema; heartbeats of replicas; checks that rows are kept.
 
-The revisions are in `migrations/` of the source and in `rollout/_migrations` of the wheel. Alembic
-is imported only where the schema changes: each start checks the schema, and without Alembic that
-takes 12 MiB less.
+Alembic runs without a configuration file. The revisions are in `migrations/` of the source and in
+`rollout/_migrations` of the wheel. Alembic is imported only where the schema changes: each start
+checks the schema, and without Alembic that takes 12 MiB less.
 
-Which programs work on a database's tables: it says so itself, as none knows those after it.
-
-A program is named by the revision of the tables that it was written for. Each migration stores its
+Which programs work on a database's tables: it says so itself, as none knows those after it. A
+program is named by the revision of the tables that it was written for. Each migration stores its
 revision with the oldest program that works on its tables. While an older one may, the newest writes
 nothing that the older one can't read; the upgrade is finished once the newest is the oldest one.
 
-Heartbeats of replicas: the small write by which each shows that it can write.
+A heartbeat is the small write by which a replica shows that it can write.
 
-Checks that a database keeps what it acknowledges: triggers, settings and table owners.
+The checks look at triggers, settings and table owners: they tell whether a database keeps what it
+acknowledges.
 """
 
 import re

@@ -1,18 +1,16 @@
-"""Rollouts: their numbers, names and salts.
+"""Rollouts and their policy texts; rows of cases, of outboxes and of idempotency keys.
 
-Policy texts by hash, also of policies that wait for approval and have no number yet.
+Policy texts are stored by hash, also those of policies that wait for approval and have no number
+yet. The ledger has the policy in force, its start and its number; the table has the text of its
+hash.
 
-The ledger has the policy in force, its start and its number; this table has the text of its hash.
+Rows of cases are read by the cases' numbers, without SQLAlchemy's share of the time.
 
-Rows of cases by the cases' numbers, without SQLAlchemy's share of the time.
+Outboxes: one process at a time takes each row that is due. The table has the columns `id`, `state`,
+`channel`, `attempts`, `next_attempt_at`, `sent_at` and `error`. Taking a row counts an attempt and
+moves the next one past a lease, so after a crash it is tried again.
 
-Rows of an outbox that are due: each is taken by one process at a time.
-
-A table has the columns `id`, `state`, `channel`, `attempts`, `next_attempt_at`, `sent_at` and
-`error`. Taking a row counts an attempt and moves the next one past a lease, so after a crash it is
-tried again.
-
-First responses by idempotency key, which a retry with the same key gets again.
+Idempotency keys: the first response is stored, and a retry with the same key gets it again.
 """
 
 from collections.abc import Collection

@@ -1,9 +1,9 @@
-"""The database and its transactions. Only this module commits.
+"""The database, its connections and its transactions. Only this module commits.
 
 A reading transaction sees one instant of the database and can't write. A writing transaction is
 the only writer on SQLite from its start; on PostgreSQL writers wait for each other row by row.
 
-Connections: idle ones, and outages of the database.
+Idle connections are tested before use where that may matter, and outages are noticed.
 """
 
 import logging

@@ -1,10 +1,9 @@
-"""Free text that names a case or a reviewer: found by word, deleted or replaced.
+"""What an erasure deletes or replaces: contents of cases, free texts, and names of people.
 
-The contents of cases: found by key or episode, and deleted.
-
-Freeing the space of deleted rows, so that files no longer hold what was erased.
-
-Replacing a user's or reviewer's name by a pseudonym in the tables of a rollout.
+The contents of cases are found by key or episode, and deleted. Free text that names a case or a
+reviewer is found by word, and deleted or replaced. A user's or reviewer's name is replaced by a
+pseudonym in the tables of a rollout. Then the space of deleted rows is freed, so that files no
+longer hold what was erased.
 """
 
 import json

@@ -1,15 +1,13 @@
-"""Stored snapshots of counted evidence and of guards' observations: the newest one of a rollout.
-
-They are derived from counted units and outcomes, or from records, and only save time. A snapshot is
-bound to the ledger entry that it was made at, and no longer valid after an event of `ENDING_KINDS`:
-another policy compares units anew, an erasure renames or removes values, and a correction of the
-clock takes units back. Nor is it after the
-incident that evidence changed. Such an event deletes it in its own transaction.
-
-The last slot of evidence.
+"""The last slot of evidence, and the newest snapshots of counted evidence and guards' observations.
 
 `through` is the last slot whose counts are evidence. It advances by compare-and-set, and no count
 at or before it grows.
+
+Snapshots are derived from counted units and outcomes, or from records, and only save time. A
+snapshot is bound to the ledger entry that it was made at, and no longer valid after an event of
+`ENDING_KINDS`: another policy compares units anew, an erasure renames or removes values, and a
+correction of the clock takes units back. Nor is it after the incident that evidence changed. Such
+an event deletes it in its own transaction.
 """
 
 from collections.abc import Iterable

@@ -1,15 +1,14 @@
-"""The ledger of a rollout: append entries, read them, compute the scope, verify the chain.
+"""The ledger of a rollout: entries, the scope that follows, its verification, pages and heads.
 
-Opaque ids of accounts, and their names, which an erasure may delete.
+Actors: entries have opaque ids of accounts. Their names are stored apart, so that an erasure may
+delete them.
 
-When appends to a ledger were committed, by the clock of who committed.
+Commit times: when appends were committed, by the clock of who committed. An entry's time is that of
+its decision; until the commit no replica can know of it. A process that ends between commit and
+note leaves none: then the first reader's time is stored.
 
-An entry's time is that of its decision; until the commit no replica can know of it. A process that
-ends between commit and note leaves none: then the first reader's time is stored.
-
-Pages of a ledger, newest entry first.
-
-Revisions and recent activity of all rollouts, each in one short query.
+Pages have the newest entry first. Revisions and recent activity of all rollouts are read in one
+short query each.
 """
 
 import json

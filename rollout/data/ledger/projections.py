@@ -1,9 +1,7 @@
-"""Proposals and incidents as tables, projected from the ledger and written with it.
+"""Proposals and incidents as tables, projected from the ledger and written with it; model versions.
 
-Lists read these tables; decisions read the ledger. `ProposalStore` lists proposals; incidents are
-listed by `rollout.data.ledger.projections`.
-
-Incidents of all rollouts and of one, newest first.
+Lists read these tables; decisions read the ledger. Incidents of one rollout, or of all, come newest
+first.
 
 Facts on model versions: first use and training data.
 """

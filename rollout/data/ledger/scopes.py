@@ -1,17 +1,14 @@
-"""What is stored beside a ledger: scopes, stops that it lacks, slots of ticks.
+"""What is stored beside a ledger: scopes, stops that it lacks, damage, slots of ticks.
 
-Stored scopes, so that a long ledger need not be applied from its start.
+Scopes are stored so that a long ledger need not be applied from its start. They are derived:
+permits are decided on the scope of the full ledger, and stored scopes are compared with it. Each is
+bound to the hash of its last ledger row: one of another ledger, such as of rows that a restore
+lost, counts as missing. Each part of a scope is written and read by the types of its fields.
 
-They are derived: permits are decided on the scope of the full ledger, and stored scopes are
-compared with it. Each is bound to the hash of its last ledger row: one of another ledger, such as
-of rows that a restore lost, counts as missing. Each part of a scope is written and read by the
-types of its fields.
+Every replica obeys the stops that the ledger lacks. Damage names rollouts whose rows can't be read.
 
-Stops that every replica obeys although the ledger lacks them, and damaged rollouts.
-
-The slots of the tick's grid, each claimed by one replica.
-
-A claim only saves work; `rollout.data.counting.counter` ensures that each unit counts once.
+Slots of the tick's grid: each is claimed by one replica. A claim only saves work;
+`rollout.data.counting.counter` ensures that each unit counts once.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,4 @@
-"""Pages of cases, newest first, and the stored records of one case.
-
-The newest records of some cases, for pages that show a case.
-"""
+"""Cases as pages show them: newest first; records of one case, and the newest ones of some."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence

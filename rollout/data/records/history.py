@@ -4,12 +4,8 @@ Of a case and its predictions the revisions are used that `rollout.engine.eviden
 other records the highest. A record without its case is omitted until the case arrives. A decision
 in a review task takes precedence over decisions sent for the same reviewer.
 
-Rows of decisions, outcomes, probabilities and renamed predictions in a history.
-
-Stored records as frames, column by column, with instants as the numbers that are stored.
-
-Frames of a dictionary a row took half of a read, and aware datetimes a hundred times as long as
-numbers.
+Frames are built column by column, with instants as the numbers that are stored: frames of a
+dictionary a row took half of a read, and aware datetimes a hundred times as long as numbers.
 """
 
 from collections import Counter

@@ -1,20 +1,16 @@
 """Received cases: when they count, which are planted, who saw them, signs of life of their site.
 
-The parts of received cases that determine when they are counted.
+When a case counts: times are whole microseconds, as stored.
 
-Times are whole microseconds, as stored.
+Planted cases: users declare them before any record of them. A declaration holds the hash of the
+case's key, under a number of its own. The case gets its number with its first record, as every case
+does: the order of numbers tells nobody which are planted.
 
-The cases that users declared as planted, before any record of them.
+Exposures: what a reviewer saw, when and on which page; stored before the page is sent. Figures
+reveal cases without naming them. So for a report one row says that its reader saw figures of all
+cases that occurred before `at`. Its case is `EVERY_CASE`, a number that no case has.
 
-A declaration holds the hash of the case's key, under a number of its own. The case gets its number
-with its first record, as every case does: the order of numbers tells nobody which are planted.
-
-Exposures: what a reviewer saw, when and on which page; stored before the page is sent.
-
-Figures reveal cases without naming them. So for a report one row says that its reader saw figures
-of all cases that occurred before `at`. Its case is `EVERY_CASE`, a number that no case has.
-
-When cases occurred at a site, and its heartbeats.
+Signs of life: when cases occurred at a site, and its heartbeats.
 """
 
 import json

@@ -3,8 +3,7 @@
 A range of cases is read at a time, so memory is bounded, and a damaged page costs the records of
 one range.
 
-What the exposure of a decision follows from: what its reviewer was shown, and its review task.
-
+The exposure of a decision follows from its basis: what its reviewer was shown, and its review task.
 A decision names both in its row, so its hash covers them, and the hashes and digests of what it
 counts in. The rows that it names must be as they were; a repeat of the same content on the same
 page, and what was shown after the decision, decide nothing. Without a row in `exposures` before it

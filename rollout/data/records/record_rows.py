@@ -1,18 +1,16 @@
-"""The stored form of records: columns of each kind, and the hash of their content.
+"""The stored form of records, with hashes of their content; stored actions and baselines.
 
-Hashes of records, which cover everything that decides whether and how a record counts.
-
-A record's `hash` is that of the sender's content, which finds repeats. Its `record_hash` is the
-SHA-256 over 16 random bytes (`salt`), the line `rollout-record-1 KIND` and canonical JSON: the
-columns of its row by name, with the keys of its case and episode instead of their numbers, without
-those that are null (`format_rows`). A new column that is null in stored rows changes no hash.
+Hashes of records cover everything that decides whether and how a record counts. A record's `hash`
+is that of the sender's content, which finds repeats. Its `record_hash` is the SHA-256 over 16
+random bytes (`salt`), the line `rollout-record-1 KIND` and canonical JSON: the columns of its row
+by name, with the keys of its case and episode instead of their numbers, without those that are null
+(`format_rows`). A new column that is null in stored rows changes no hash.
 
 An erasure deletes the random bytes with the record, so that nobody can test guesses of its content
 against the hashes that stay: those of counted units, and those of `ErasedHashes`.
 
-Imported baselines: what humans did before the rollout, and who vouches for it.
-
-Actions on cases, with their authorization.
+Baselines are imported: what humans did before the rollout, and who vouches for it. Actions on cases
+have their authorization.
 """
 
 import json

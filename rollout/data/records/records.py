@@ -1,8 +1,8 @@
-"""Storing received records: each once, in any order, with a status for each.
+"""Storing received records: each once, in any order, with a status for each; rejected records.
 
-What a batch of records has to know before it is stored, read by one statement.
+What a batch has to know before it is stored is read by one statement.
 
-Rejected records: stored as received, with the reason, each once.
+Rejected records are stored as received, with the reason, each once.
 """
 
 import json

@@ -1,9 +1,10 @@
-"""Reports, sealed under a hash: each version is stored once and never changes.
+"""Reports, the requests and runs that make them, and their deliveries to channels.
 
-Deliveries of reports to channels: stored with the report, and tried until sent.
+Reports are sealed under a hash: each version is stored once and never changes.
 
-The row is both outbox and record. Taking a row counts an attempt and moves the next one past a
-lease, so no other process takes it meanwhile, and after a crash it is tried again.
+Deliveries are stored with the report, and tried until sent. The row is both outbox and record.
+Taking a row counts an attempt and moves the next one past a lease, so no other process takes it
+meanwhile, and after a crash it is tried again.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,11 +1,11 @@
-"""The review queue: review tasks, each claimed by one reviewer at a time.
+"""Review tasks as a queue and as read-only lists, and choices for training on cases.
 
-A claim ends at the task's `claimed_until`; the task is then free without any process. The
-reviewer's name stays until another reviewer claims it, so that a slow reviewer may still answer.
+One reviewer at a time claims a task. A claim ends at the task's `claimed_until`; the task is then
+free without any process. The reviewer's name stays until another reviewer claims it, so that a slow
+reviewer may still answer.
 
-Choices for training on cases: relabel, drop or keep.
-
-Read-only lists of review tasks: what reviewers decided, and open adjudications.
+A choice for training is to relabel, drop or keep. The lists have what reviewers decided, and open
+adjudications.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,23 +1,19 @@
-"""The tables of records. All are append-only; a correction is another revision.
+"""The tables of records and of counting, the types of their columns, and triggers that keep rows.
 
-The columns of a record's fields derive from its declaration.
-
-The tables of counting: its queue, the counted units and their sums.
-
-Column types for instants, integers and JSON, and the names of constraints.
+The tables of records are append-only; a correction is another revision. The columns of a record's
+fields derive from its declaration. The tables of counting are its queue, the counted units and
+their sums.
 
 Instants are stored as whole microseconds since 1970, UTC, on every engine: exact, sortable and
 narrow. SQLite would store 26 letters of text and return it without its zone.
 
-Triggers that keep the rows of append-only tables as they were written.
-
-An update is refused, except of the tables in `ERASABLE`, where an erasure replaces names and texts.
-That and a delete are refused unless a purge, an erasure or a correction of the clock, which takes
-back what was counted ahead, has put a row into `purging` in the same transaction. That row refers,
-deferred, to a row that can't exist, so no transaction can commit while it has the row, and no other
-transaction sees it. SQLite's `insert or replace` deletes
-too, and fires delete triggers only on connections with `recursive_triggers`; the ledger therefore
-also refuses inserts over an existing revision.
+Triggers keep the rows of append-only tables as they were written. An update is refused, except of
+the tables in `ERASABLE`, where an erasure replaces names and texts. That and a delete are refused
+unless a purge, an erasure or a correction of the clock, which takes back what was counted ahead,
+has put a row into `purging` in the same transaction. That row refers, deferred, to a row that can't
+exist, so no transaction can commit while it has the row, and no other transaction sees it. SQLite's
+`insert or replace` deletes too, and fires delete triggers only on connections with
+`recursive_triggers`; the ledger therefore also refuses inserts over an existing revision.
 
 The owner of a table can still drop its triggers. On PostgreSQL let the service connect as a role
 that does not own them (`rollout.data.database.migrations`).

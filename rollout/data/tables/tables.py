@@ -1,13 +1,9 @@
-"""All tables of the store, and those of the rollout itself: policies, versions and ledger.
+"""All tables of the store; here those of the rollout, reviews, reports and users; their hash.
 
-`metadata` holds all tables. Each key starts with the rollout's number, and rows of a rollout are
+`metadata` holds all tables. Most keys start with the rollout's number, and rows of a rollout are
 numbered in the order of time. Callers' keys are stored once, in `external_keys`.
 
-The tables of review tasks, exposures and reports.
-
-The tables of users, their roles, keys and sessions, and of idempotency keys.
-
-The hash of all tables: the revision of a database, until migrations are kept.
+The hash of all tables is the revision of a database, until migrations are kept.
 """
 
 from collections.abc import Iterable, Iterator

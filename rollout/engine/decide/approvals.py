@@ -1,9 +1,10 @@
-"""Approvals and rejections of proposals, bound to the evidence that the user saw.
+"""Approvals and rejections of proposals, and the track record that an approver must know.
 
-What a version did in all cells lately: what an approver must know before it gets more.
+An approval is bound to the evidence that the user saw.
 
-Alarms about quality and harms of its own speak against it everywhere: they enter the hash of its
-proposals' evidence, and void or hold those that are open. All else is shown beside them.
+A track record says what a version did in all cells lately. Alarms about quality and harms of its
+own speak against it everywhere: they enter the hash of its proposals' evidence, and void or hold
+those that are open. All else is shown beside them.
 """
 
 from collections import Counter, defaultdict

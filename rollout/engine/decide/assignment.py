@@ -1,10 +1,8 @@
-"""Assignment of a case to the model or, in doubt, to a human.
+"""Assignment of a case to the model or, in doubt, to a human; permits that sign the answer.
 
-Permits: signatures of the answer "the model decides".
-
-Answers are not stored. The permit carries what can't be recomputed (revision, decider, instant,
-lease, key number) and a code over that with rollout, case and version. The client returns it with
-the action.
+A permit signs the answer "the model decides". Answers are not stored. The permit carries what can't
+be recomputed (revision, decider, instant, lease, key number) and a code over that with rollout,
+case and version. The client returns it with the action.
 
 A permit is bound to the answers of the prediction that came with the question, or unbound; its text
 begins with a mark that says which.

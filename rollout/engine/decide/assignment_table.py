@@ -1,22 +1,21 @@
-"""Assignments of one scope, compiled by site and version, each with the time for which it holds.
+"""A scope compiled for fast answers, or as a table for clients; and signed heads of the ledger.
 
-`rollout.engine.decide.assignment` has the rules. While no window, grant or limit begins or ends, an
-assignment depends on the case only through its window, its doubts and its sampling bucket, so its
-few answers are made once. Where an instant is close to such an edge, or anything is missing, there
-is no compiled answer, and the caller evaluates the rules. A table is of one scope: a stop makes
-another scope, and so another table.
+`rollout.engine.decide.assignment` has the rules.
 
-A scope as a table for clients that have neither the policy's rules nor its calendar.
+Compiled assignments are by site and version, each with the time for which it holds. While no
+window, grant or limit begins or ends, an assignment depends on the case only through its window,
+its doubts and its sampling bucket, so its few answers are made once. Where an instant is close to
+such an edge, or anything is missing, there is no compiled answer, and the caller evaluates the
+rules. A table is of one scope: a stop makes another scope, and so another table.
 
-It covers the time from now to the end of each site's lease and a day more. Each of its times is a
-number of seconds from the table's first one, to the microsecond. A client only looks up: which
-windows are open when the case occurred, which stage acts in the cell now, and which answer stands
-at the case's sampling value. `rollout.engine.decide.assignment` has the rules.
+The table of clients needs neither the policy's rules nor its calendar. It covers the time from now
+to the end of each site's lease and a day more. Each of its times is a number of seconds from the
+table's first one, to the microsecond. A client only looks up: which windows are open when the case
+occurred, which stage acts in the cell now, and which answer stands at the case's sampling value.
 
-Head codes: signatures of the ledger heads that clients get.
-
-A client returns the newest head it knows with its code. A right code proves that the service gave
-out this head, so a ledger that lacks it was set back. Nobody else can make such a code.
+Head codes sign the ledger heads that clients get. A client returns the newest head it knows with
+its code. A right code proves that the service gave out this head, so a ledger that lacks it was set
+back. Nobody else can make such a code.
 """
 
 import hmac

@@ -3,9 +3,8 @@
 `decide` is pure: it changes no argument, writes no log and reads no clock. Narrowing comes first
 and is never refused because of the rollout's state.
 
-Steps of a tick on open proposals: void, expire, apply.
-
-What operators ask of a cell: takeovers and renewals.
+A tick voids and expires open proposals, and applies approved ones. Operators ask for takeovers and
+renewals.
 """
 
 from collections.abc import Callable, Mapping

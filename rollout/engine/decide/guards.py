@@ -1,6 +1,8 @@
-"""First steps of a tick: alarms narrow or suspend, good measures clear suspensions.
+"""Alarms of guards and their ends, stops after a rollback, and the starts of attempts.
 
-Start of attempts: which share of the year's risk each one gets, and when.
+A tick begins with guards: alarms narrow or suspend, good measures clear suspensions.
+
+Each attempt gets its share of the year's risk as it begins.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,12 +1,13 @@
-"""Incidents: opened once, until a user acknowledges them.
+"""Incidents, corrections of a rollout's time, and the attribute values that versions met.
 
-Correction of a rollout whose time is ahead of the clock.
+An incident is opened once, until a user acknowledges it.
 
-One clock jump would block a rollout until that time comes. An incident says so; whoever
-acknowledges it confirms the clock. Then the rollout's time goes back to the clock's: entries and
-ticks dated ahead hold nothing, and grants that ended in the skipped time stay ended.
+The clock: one jump would block a rollout whose time is ahead of the clock until that time comes. An
+incident says so; whoever acknowledges it confirms the clock. Then the rollout's time goes back to
+the clock's: entries and ticks dated ahead hold nothing, and grants that ended in the skipped time
+stay ended.
 
-Attribute values that versions met for the first time, as ticks recorded them.
+Attribute values: ticks record those that versions met for the first time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

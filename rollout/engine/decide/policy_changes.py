@@ -1,6 +1,6 @@
-"""Policy edits: stricter ones apply at once, looser ones need approvals.
+"""Policy edits, and renames of versions and cells.
 
-Rename versions and cells.
+Stricter edits apply at once; looser ones need approvals.
 """
 
 from collections.abc import Collection, Iterator, Mapping

@@ -4,8 +4,6 @@ Looser edits need the approvals of the current policy: edits that let the model 
 longer, on less evidence or with less control. If the texts can't show whether an edit loosens
 (hours moved between windows, another span of a guard), it counts as looser. `is_redefined` finds
 changes of what records mean; the two are independent.
-
-What changed in single sections of a policy.
 """
 
 from collections import Counter

@@ -1,9 +1,7 @@
-"""Applies events to a scope; it never refuses an event.
+"""Applies events to a scope, also those of a decision in progress; it never refuses an event.
 
 Events change one private copy in place, which is frozen at the end: the cost is linear in the
 number of events, however many cells there are.
-
-Events of a decision in progress and the scope after them.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,6 +1,6 @@
-"""Proposals as they are raised: of a tick whose gates are met, and of users.
+"""Proposals as ticks and users raise them, and what keeps an approved one from being applied.
 
-What keeps an approved proposal from being applied, and until when.
+A tick raises proposals whose gates are met. What holds a proposal also says until when.
 """
 
 import json

@@ -1,14 +1,13 @@
-"""Scope: grants, stops and suspensions, and the stage that follows from them.
+"""Scope: grants, stops and suspensions, and the stage that follows from them; kinds of proposals.
 
 `compute_stage_level` is evaluated at each request, so an expired grant gives nothing even if no
 process has run since.
 
-Where the detectors of guards by slice and of drift start, if not at the grants' last change.
+Where the detectors of guards by slice and of drift start, if not at the grants' last change: a
+guard in alarm goes on through a narrowing. Its detectors alone know which values are bad, and good
+units of other values must not end the alarm.
 
-A guard in alarm goes on through a narrowing: its detectors alone know which values are bad, and
-good units of other values must not end the alarm.
-
-Kinds of proposals, by what the engine does with them; their words are in the reports.
+Kinds of proposals differ by what the engine does with them; their words are in the reports.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,8 +1,6 @@
-"""Which step a widening may take: confidence floors of grants, and waves of sites.
+"""Which step a widening may take: stages and confidence floors of grants, and waves of sites.
 
-Which stage and confidence floor a cell may open next.
-
-Waves of sites, and the limit of cells widened at once.
+The number of cells that are widened at once is limited.
 """
 
 from dataclasses import dataclass, replace

@@ -1,20 +1,18 @@
-"""The window, local day, unit and selection value of each case.
+"""The window, local day, unit, selection value and population of each case.
 
 This part of counting needs sun, holidays, time zones and keyed sampling values, which no dataframe
 expression computes. It runs once for each case, before `resolve_units`.
 
 Cases that only a decision places: none was stored in time, or it was stored at another place.
-
 Whoever sends the cases could leave out those that its model would get wrong, or send them as cases
 of another cell. So a decision that names its place makes a unit there, which is missing. Guards
 count the case where it was stored: who names another place must not blind them. Nor can a sender
 move its own cases out of a cell.
 
-The two populations of cases: those that occur, and those that users plant.
-
-This is the only place that decides which figures a case belongs to. `split_populations` moves the
-records of planted cases out of a history's frames, so what reads these can't count them. Planted
-units get a track of their own, which only conditions and figures about planted cases read.
+There are two populations: cases that occur, and those that users plant. This is the only place that
+decides which figures a case belongs to. `split_populations` moves the records of planted cases out
+of a history's frames, so what reads these can't count them. Planted units get a track of their own,
+which only conditions and figures about planted cases read.
 """
 
 from __future__ import annotations

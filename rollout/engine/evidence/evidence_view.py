@@ -1,13 +1,13 @@
-"""Evidence visible to the engine for one version in one cell, by slot.
+"""Evidence visible to the engine for one version in one cell, by slot; in batches, and while fresh.
 
 A view is built for one cell state and one stage history; when either changes, a new one is built.
 Its counts at a slot do not depend on which other slots are read.
 
-Evidence that moves in whole batches, for readers who may still be asked for blind reviews.
+Readers who may still be asked for blind reviews get evidence that moves in whole batches. A sum
+read before one's own answer and another one after it differ by a batch, not by a case.
 
-A sum read before one's own answer and another one after it differ by a batch, not by a case.
-
-Units inside their grace whose answer is known, beside those that count.
+Fresh units are inside their grace, and their answer is known. They are read beside those that
+count.
 """
 
 from __future__ import annotations

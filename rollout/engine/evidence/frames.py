@@ -1,10 +1,11 @@
-"""The records of a history as typed frames, with an account of all rows.
+"""The records of a history as typed frames, with an account of all rows; attribute values of units.
 
 Files, imports and the store produce these frames, and counting reads them. A frame holds only used
 rows; `rejected` holds the other rows with their reasons; used rows with a remark are also in
 `notes`. For each kind of record: rows read = rows used + rows rejected.
 
-The attribute values of units: as stored with each unit, and as conditions need them.
+Units are stored with the values of all recorded attributes. Conditions get the values that they
+need alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where a gate of a cell is met, and has turned, by slot.
+"""By slot: where a gate of a cell is met, and has turned; and the statuses of attribute values.
 
-Statuses of attribute values by slot, from the judged units of a version in a cell.
+The statuses come from the judged units of a version in a cell.
 """
 
 from __future__ import annotations

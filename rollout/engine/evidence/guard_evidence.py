@@ -1,14 +1,7 @@
 """What guards and gates read of a cell: units, arms, counts of time spans, other records.
 
-The rows of units and the records that each guard of a cell reads, and its readings.
-
-What guards and gates read besides decisions.
-
-Units of both arms of one version in a cell.
-
-A gain weighs each unit by the probability of the model's arm that it had.
-
-Cumulative counts of a time span of a cell's evidence, readable at any slot.
+A gain weighs each unit by the probability of the model's arm that it had. Counts of a time span are
+cumulative, so that they can be read at any slot.
 """
 
 from __future__ import annotations

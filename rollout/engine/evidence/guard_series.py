@@ -1,12 +1,10 @@
-"""Readings of a cell's guards by slot: detectors by slot, shares over a time span.
+"""Readings of a cell's guards by slot: detectors, shares over a time span, and guards by slice.
 
 Without new counts nothing changes, so a series holds only the slots at which a reading can change.
 
-Readings of guards by slice: agreement of each value, and drift of shares.
-
-Agreement has a stream for each value, of its own units. Drift has two streams for each value, more
-and fewer, of all units; their limits are the share in the reference plus or minus the threshold.
-The reference is the decided units of the attempt from before the cell entered its stage.
+By slice, agreement has a stream for each value, of its own units. Drift has two streams for each
+value, more and fewer, of all units; their limits are the share in the reference plus or minus the
+threshold. The reference is the decided units of the attempt from before the cell entered its stage.
 """
 
 from collections.abc import Callable, Iterator, Sequence

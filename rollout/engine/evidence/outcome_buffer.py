@@ -1,6 +1,6 @@
-"""A rollout's counted outcomes as arrays that grow slot by slot, for the service.
+"""Units with the value of an outcome as arrays, their arms, and the service's buffer of them.
 
-Units with the value of an outcome as arrays, and the arms that the sampling gave them to.
+An arm holds the units that the sampling alone gave to it. The buffer grows slot by slot.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,13 +1,13 @@
-"""Units with the value of an outcome, each counted in the slot in which its deadline passes.
+"""Units with the value of an outcome, and the harms of cases that hold.
 
-Of all cases of a unit the first one decides where and when the unit belongs. The value is the mean
+A unit counts in the slot in which its deadline passes, or later if its case was received later. Of
+all cases of a unit the first one decides where and when the unit belongs. The value is the mean
 over its cases, as a score in [0, 1] of which more is better. A value that comes after the deadline
-is missing: counting it when it comes would favour outcomes that become known early. Of several
-revisions the newest one in time with a value counts, so that none takes a value away; one of no
-source of evidence only where there is no other. A unit with such a value is no evidence to widen:
-its value is missing for gates, and guards read it.
+is missing: counting it when it comes would favour outcomes that become known early.
 
-Revisions of outcomes: which are no evidence, and which harms of a case hold.
+Of several revisions the newest one in time with a value counts, so that none takes a value away;
+one of no source of evidence only where there is no other. A unit with such a value is no evidence
+to widen: its value is missing for gates, and guards read it.
 
 An outcome's sender is judged by the unit, because a unit counts as one: a prediction of any of its
 cases, of any version, makes the sender's outcomes of all its cases no evidence to widen.

@@ -1,17 +1,10 @@
-"""Which records of a case are evidence, and how their answers are compared.
-
-Which revision of a record is evidence, and from when on it counts as known.
+"""Which revision of a record is evidence, when it counts as known, and how answers are compared.
 
 A case is fixed by its first decision: that of anybody, in any revision, or an outcome. What is
 received later could have been made with knowledge of the answer. Times are whole microseconds.
 
-Expressions that compare sets of labels: whether a text is a set, and whether two agree.
-
-Written as narwhals expressions, so they run on Polars, DuckDB and other engines.
-
-Expressions that compare numbers: tolerance, range and cost.
-
-Written as narwhals expressions, so they run on Polars, DuckDB and other engines.
+Sets of labels and numbers are compared by narwhals expressions, so they run on Polars, DuckDB and
+other engines.
 """
 
 from __future__ import annotations

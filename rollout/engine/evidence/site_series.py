@@ -1,16 +1,14 @@
-"""Readings of operational guards on shares: latency, failures, missing, unaudited.
+"""Readings of operational guards: shares of bad records, and how long a cell was silent.
 
-The detector of a span of 28 days starts at the beginning of the span before. So a reading needs
-the records of at most 56 days, and a service that has just started reads what a replay of the whole
-history reads.
+Guards on shares are those of latency, failures, missing and unaudited. The detector of a span of 28
+days starts at the beginning of the span before. So a reading needs the records of at most 56 days,
+and a service that has just started reads what a replay of the whole history reads. Of a version's
+answers at a site, guards count one per unit and one per minute.
 
-Answers of a version at a site, of which guards count one per unit and one per minute.
-
-Readings of a heartbeat guard: how long a cell was silent in its own minutes.
-
-A silence lasts from one sign of the site to the next. It is an alarm once the cell's clock has run
-for the guard's limit, and either several intervals between signs of life passed without one, or so
-much of the usual traffic is missing that chance explains it once a year.
+A heartbeat guard reads silences in the cell's own minutes. A silence lasts from one sign of the
+site to the next. It is an alarm once the cell's clock has run for the guard's limit, and either
+several intervals between signs of life passed without one, or so much of the usual traffic is
+missing that chance explains it once a year.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""The stages of a cell by slot, which determine the decisions its engine receives.
+"""The history of a cell by slot: its stages, and the attribute values familiar to a version.
 
-Which attribute values were familiar to a version in a cell, slot by slot.
+The stages determine the decisions that the cell's engine receives.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,10 @@
-"""Counted units as they are stored: a row a unit, its series and classes by number.
+"""Counted units as they are stored, and when each attribute value first occurred in a cell.
 
-The store returns them in columns of plain values, which are fewer and sooner read than a frame
-with a row for each lever and texts in all columns.
+A unit is a row, with its series and classes by number. The store returns the units in columns of
+plain values, which are fewer and sooner read than a frame with a row for each lever and texts in
+all columns.
 
-When each attribute value first occurred among a cell's closed units.
+A value's first occurrence is among the cell's closed units.
 """
 
 import json

@@ -1,11 +1,10 @@
-"""One version's units in one cell as arrays, ordered by the slot that counts them.
+"""One version's units in one cell as arrays, and columns of arrays as compressed bytes.
 
-Replay and the service both produce these arrays; all later steps are shared. Slots are whole ticks
-since 1970, UTC.
+The units are ordered by the slot that counts them. Replay and the service both produce these
+arrays; all later steps are shared. Slots are whole ticks since 1970, UTC.
 
-Columns of arrays as compressed bytes, which restore the same values bit by bit.
-
-Whole numbers are differences in the narrowest type, other numbers the bits of their values.
+The bytes restore the same values bit by bit. Whole numbers are stored as differences in the
+narrowest type, other numbers as their bits.
 """
 
 import zlib

@@ -1,11 +1,11 @@
-"""A rollout's units as arrays that grow slot by slot, for the service.
+"""A rollout's units as arrays that grow in the service, their snapshots, and checks of both.
 
-The cost of adding units depends on their number alone. Sampling values are not computed again: a
-unit is stored with its bucket under the policy at its time.
+The buffer grows slot by slot. The cost of adding units depends on their number alone. Sampling
+values are not computed again: a unit is stored with its bucket under the policy at its time.
 
-Counted units and outcomes as compressed bytes, which restore the same arrays bit by bit.
+A snapshot holds units and outcomes as compressed bytes, which restore the same arrays bit by bit.
 
-Compare evidence in memory with the counted units of a part of the slots, row by row.
+Evidence in memory is compared with the counted units of a part of the slots, row by row.
 """
 
 import json

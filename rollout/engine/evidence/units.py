@@ -1,12 +1,12 @@
-"""From a history's frames to units, each counted once on a track.
+"""From a history's frames to units, each counted once on a track, with their attribute values.
 
 A unit is a case, or one case of each episode. The gate track has every unit when it closes, with or
 without a decision; of an episode the case with the lowest selection value among those known before
 the first decision on any of them. The guard track has a unit when its first blind decision arrives,
 and no unit without one; of an episode the case decided first, which is known at that moment
 (decision record 0012). Excluded decisions count as missing on the gate track; guards use every
-decision (decision record 0018). Written as narwhals expressions, so the same function runs on
-Polars, DuckDB and other engines.
+decision (decision record 0018). Units are resolved by narwhals expressions, so the same function
+runs on Polars, DuckDB and other engines.
 
 A unit is evidence if its case and the version's prediction were known before the first decision on
 it. Otherwise it is missing, and `predicted` says why: whoever answers late, or not at all, may know
@@ -17,7 +17,7 @@ there. A unit is counted in the slot at or after its time. The scope when it occ
 slot at or before its time. If both are the same slot, the unit counts in the next one, because a
 tick's decision applies to units that occur at that instant.
 
-The attribute values of units, by which cases are familiar or not.
+By their attribute values cases are familiar or not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Since when each version is in use in each cell, and the cases on which it is silent there.
+"""Since when each version is in use in each cell, and the cases on which it runs or is silent.
 
 A version is in use from the first unit in a cell that it predicted before anybody decided it, to
 its retirement. From then on a case that is decided, and that it has not predicted, is a missing
@@ -7,11 +7,10 @@ unit: else a sender could leave out what its model would get wrong.
 The first such unit is certain once it has closed. Units close in the order in which they occur, so
 whether a version was in use when a case occurred is certain when that case closes.
 
-On which cases a version runs that runs on a sample of them, as it was drawn at receipt.
-
-A case that is not drawn for a version is no unit of it: neither evidence nor missing, even if it
-was predicted. One that is drawn is a unit of the version in use, decided or not: the service said
-so, and who drops a case once it is drawn would choose what is counted.
+A version that runs on a sample of the cases runs on those that were drawn at receipt. A case that
+is not drawn for a version is no unit of it: neither evidence nor missing, even if it was predicted.
+One that is drawn is a unit of the version in use, decided or not: the service said so, and who
+drops a case once it is drawn would choose what is counted.
 """
 
 from __future__ import annotations

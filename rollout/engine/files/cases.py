@@ -1,11 +1,11 @@
-"""Combine the facts about each case from several files.
+"""The facts about each case, combined from several files, and the recognition of backtests.
 
-The order is cases, predictions, decisions, and within a file its lines. The first value that is
-not blank is used; each later value that differs gets a note. Times differ only if their instants
-do: 10:00 in Vienna and 08:00Z can be equal. A key at two sites stands for two cases, so the files
-are refused: an answer of one site must never meet the other's prediction.
+The order is cases, predictions, decisions, and within a file its lines. The first value that is not
+blank is used; each later value that differs gets a note. Times differ only if their instants do:
+10:00 in Vienna and 08:00Z can be equal. A key at two sites stands for two cases, so the files are
+refused: an answer of one site must never meet the other's prediction.
 
-Backtests: files whose cases were predicted after they were decided.
+In the files of a backtest, cases were predicted after they were decided.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Map the columns of a file to our names.
+"""Which column of a file holds what: the column map, and the layout by map and header.
 
 A column map is a small YAML file; every scalar in it is text:
 
@@ -13,8 +13,6 @@ A column map is a small YAML file; every scalar in it is text:
 Flags have the same meaning: `predictions.case_key=image`, `predictions.model_version:=v1`,
 `predictions.attributes=camera,flash`. A name without a mapping is its own column. Without
 `attributes`, every column without another use is an attribute.
-
-The layout of a file: which column holds what, by a column map and the file's header.
 """
 
 from __future__ import annotations

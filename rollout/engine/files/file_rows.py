@@ -1,17 +1,15 @@
-"""Rows of files: separated text with the physical line of each, JSON and Parquet.
+"""Rows of a file as text, the first step for every format, and the recognition of its encoding.
 
-Recognize the encoding of a text file and convert it to UTF-8.
+The reader of each format (separated text, JSON lines, Parquet) returns text cells with the physical
+line of each row, and lists the malformed rows. Cells are interpreted later, by column.
 
-Every file is valid Latin-1, so it is only recognized by its letters: each byte above ASCII is a
-Western European letter beside an ASCII letter, or a sign that is not inside a word. Bytes 80 to 9F
-are letters in other encodings (Mac Roman, code page 850), so as letters they are not recognized.
+A text file is converted to UTF-8. Every file is valid Latin-1, so this encoding is only recognized
+by its letters: each byte above ASCII is a Western European letter beside an ASCII letter, or a sign
+that is not inside a word. Bytes 80 to 9F are letters in other encodings (Mac Roman, code page 850),
+so as letters they are not recognized.
 
-Lines of separated text that are no rows: blank ones, a repeated header, `sep=;`, totals.
-
-Rows of a file as text, the first step for every format.
-
-The reader of each format returns text cells with the physical line of each row, and lists the
-malformed rows. Cells are interpreted later, by column.
+Lines of separated text that are no rows are listed apart: blank ones, a repeated header, `sep=;`,
+totals.
 """
 
 from __future__ import annotations

@@ -5,18 +5,17 @@ rows used + rows rejected, by reason. The rules:
 
 - Rows are checked in this order: form of the row, its cells, its case, earlier equal rows. The
   first fault is reported.
-- A case is known if any file has its site. A rejected row still contributes the facts of its
-  case.
-- A case with a missing, impossible or unreadable time is used without an instant, and its rows
-  get a note. A record with an unreadable time of its own (such as `decided_at`) is rejected,
-  because without a time it would count as made when the case occurred.
+- A case is known if any file has its site. A rejected row still contributes the facts of its case.
+- A case with a missing, impossible or unreadable time is used without an instant, and its rows get
+  a note. A record with an unreadable time of its own (such as `decided_at`) is rejected, because
+  without a time it would count as made when the case occurred.
 - A decision whose reviewer has the name of a version is rejected: a model is no human.
 - A prediction without an answer, or with an error, has failed. A decision without an answer for
   every lever is unsure; one marked unsure has no answer.
 
-Labels for a sample: predictions of which only a part was labelled on purpose.
+Where only a sample of the predictions was labelled on purpose, only labelled cases are kept.
 
-One file given for both sides: its rows agree with themselves unless rows are chosen.
+One file given for both sides agrees with itself unless the rows of each side are chosen.
 """
 
 from __future__ import annotations

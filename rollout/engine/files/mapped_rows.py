@@ -1,20 +1,15 @@
-"""Rows of one file under our column names.
+"""Rows of one file under our column names: their cells rewritten and parsed, and remarks on them.
 
-Rewrite the cells of a file as its reading says, to the documented form.
+Cells are rewritten to the documented form, as the file's reading says. The column `values` of
+outcomes is an object with a number for each outcome.
 
-The column `values` of outcomes: an object with a number for each outcome.
+Placeholders are texts that scripts and spreadsheets write where a value is missing. They are no
+label, site, reviewer, version or key, unless a policy lists such a label or site.
 
-Placeholders: texts that scripts and spreadsheets write where a value is missing.
-
-They are no label, site, reviewer, version or key, unless a policy lists such a label or site.
-
-Parse the text cells of records by column: numbers, words and times.
-
-Build and select the remarks on rejected rows and notes on used rows.
-
-During reading, a fault has `row` (index), `column` (our name), reason and detail. At the end it
-becomes a remark with the file name, the physical line and the file's own column name, as in
-`RecordFrames.rejected` and `RecordFrames.notes`.
+Remarks are on rejected rows, notes on used ones. During reading, a fault has `row` (index),
+`column` (our name), reason and detail. At the end it becomes a remark with the file name, the
+physical line and the file's own column name, as in `RecordFrames.rejected` and
+`RecordFrames.notes`.
 """
 
 from __future__ import annotations

@@ -1,15 +1,11 @@
 """Files of two sides: pairs of answers in a row, and whether the sides are what they seem.
 
-Scan a file of pairs: a human and a model answer for each case.
+Pairs: each row has a human and a model answer for a case. Unlike records (`files`), pairs are
+streamed and never all in memory. So rows are not rejected one by one, and times are not read.
 
-Unlike records (`files`), pairs are streamed and never all in memory. So rows are not rejected one
-by one, and times are not read.
-
-Compare the two sides of recorded files: keys, labels and sites that they must share.
-
-Two sides that agree everywhere: one side read twice looks like a perfect model.
-
-Texts that differ in form only, such as 1 and 1.0, TRUE and true, or `["bear"]` and bear.
+Recorded files: the two sides must share keys and labels. Two sides that agree everywhere raise a
+question: one side read twice looks like a perfect model. So do texts that differ in form only, such
+as 1 and 1.0, TRUE and true, or `["bear"]` and bear.
 """
 
 from __future__ import annotations

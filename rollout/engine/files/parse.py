@@ -1,10 +1,10 @@
-"""Parse sent items, JSON or NDJSON, into records.
+"""Sent items, JSON or NDJSON: their strict forms, and how they become records.
 
-A valid body is parsed as a whole. Otherwise each item is parsed on its own, so that a bad item
-does not affect the others. Types are strict: no text for a number, no number for a time, no time
-without a zone, no unknown name.
+A valid body is parsed as a whole. Otherwise each item is parsed on its own, so that a bad item does
+not affect the others. Types are strict: no text for a number, no number for a time, no time without
+a zone, no unknown name.
 
-Strict forms of sent items, and structs generated from them for fast parsing.
+Structs are generated from the forms for fast parsing.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Split the rows of each file into used rows, rejected rows and notes.
+"""The rows of a file that belong to one side, split into used rows, rejected rows and notes.
 
 The rules are those in `files`, in that order.
 
-Choose the rows of a file that hold one side's records, as `identified_by!=Computer vision`.
+A condition chooses the rows that hold one side's records, as `identified_by!=Computer vision`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """Draft the smallest policy that fits recorded files, for `rollout init`.
 
-The draft has the levers, labels, sites and units of the records. Comments mark what the author
-must decide: which labels must not be missed, and whether reviewers saw the prediction.
-
-Parts of a policy draft: records' source, numbers, sets, what to expect.
+The draft has the levers, labels, sites and units of the records. Comments mark what the author must
+decide: which labels must not be missed, and whether reviewers saw the prediction.
 """
 
 import json

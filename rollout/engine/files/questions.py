@@ -1,11 +1,7 @@
-"""Questions about recorded files that only a user can answer.
+"""Questions about recorded files that only a user can answer: their sentences, options and answers.
 
-A question holds facts. `question_texts` has the sentence of each kind; a terminal asks all open
-questions, and elsewhere one refusal names them with the options that decide.
-
-What a user decided about recorded files, beside how each is written.
-
-The sentences of questions about recorded files, and the options that answer them.
+A question holds facts. A terminal asks all open questions; elsewhere one refusal names them with
+the options that decide.
 """
 
 from __future__ import annotations

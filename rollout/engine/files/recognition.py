@@ -1,9 +1,9 @@
-"""Recognize how recorded files are written, from their own rows.
+"""Recognize from the rows of recorded files how they are written, and which times are outliers.
 
 What an option names is not recognized. Where several readings fit the rows, the file gets a
 question instead of the first that fits.
 
-Times that are far from all others, as of a clock that was reset; they shape no draft.
+Outliers are times that are far from all others, as of a clock that was reset; they shape no draft.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""How a file writes numbers, dates and labels.
+"""How a file writes numbers, times and labels: recognized from its texts, and read.
 
-Read times from text and convert them to instants in a time zone.
-
-The form is ISO 8601 with date and time of day: `T` or a space between them, seconds and their
-fraction optional, an offset (`Z`, `+02:00`, `+0200`, `+02`) optional. Dates alone and numbers of
-seconds are rejected. A time without offset is local to its site's zone. In the repeated hour of
-the autumn change the earlier instant is used; a time in the gap of the spring change is read with
-the offset before it (02:30 is the instant of 03:30). Both get a note.
+A time is read in the form of ISO 8601 with date and time of day: `T` or a space between them,
+seconds and their fraction optional, an offset (`Z`, `+02:00`, `+0200`, `+02`) optional. Times in
+other forms that the file is known to use are rewritten to it first; else dates alone and numbers of
+seconds are rejected. A time without offset is local to its site's zone. In the repeated hour of the
+autumn change the earlier instant is used; a time in the gap of the spring change is read with the
+offset before it (02:30 is the instant of 03:30). Both get a note.
 """
 
 from __future__ import annotations

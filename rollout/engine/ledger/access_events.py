@@ -1,12 +1,10 @@
-"""Events of the access ledger: accounts, roles and keys.
+"""Events of the access ledger (accounts, roles and keys), and account ids in the place of names.
 
 One access ledger serves all rollouts. Its rows have the form of a rollout's ledger; each row of a
 rollout cites the revision whose roles were checked. Rows hold no secret, password or address.
 
-Opaque account ids that replace names in the ledger.
-
-Rows hold ids. A separate table maps them to names; an erasure deletes its rows, and
-an id without a name is shown as it is.
+Rows of ledgers hold opaque account ids instead of names. A separate table maps them to names; an
+erasure deletes its rows, and an id without a name is shown as it is.
 """
 
 import re

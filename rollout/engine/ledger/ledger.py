@@ -1,25 +1,20 @@
-"""Ledger rows: canonical events, each hashed with the row before.
+"""Ledger rows: canonical form, hashes and shape, texts beside them, and checkpoints of ledgers.
 
 The canonical form is RFC 8785, restricted: text, booleans, null, lists, objects with ASCII keys and
-whole numbers below 2**53. There are no floats; times are microseconds since 1970, UTC. The hashes
-reveal edits, deletions and swaps. To detect a cut end or a complete rewrite, compare the head with
-one stored elsewhere.
+whole numbers below 2**53. There are no floats; times are microseconds since 1970, UTC. Each row is
+hashed with the row before. The hashes reveal edits, deletions and swaps. To detect a cut end or a
+complete rewrite, compare the head with one stored elsewhere.
 
-Account names and free text are stored beside the hashed row.
+Account names and free text are stored beside the hashed row, which holds only a text's salted hash.
+Reasons and notes may name people. An erasure deletes text and salt; the row's hash stays valid, and
+without the salt the text can't be found by guessing.
 
-Free text beside the hashed rows, which hold only its salted hash.
+The shape of a row is the fields of its kind, and their types. Hashes don't show a wrong shape: the
+author of a file can hash anything.
 
-Reasons and notes may name people. An erasure deletes text and salt; the row's hash stays valid,
-and without the salt the text can't be found by guessing.
-
-The shape of a ledger's row: the fields of its kind, and their types.
-
-Hashes don't show a wrong shape: the author of a file can hash anything.
-
-Checkpoints: signed heads of ledgers, stored where the ledger's database can't be reached.
-
-A user who can write the database can rewrite a whole ledger, and every hash is right again. A
-checkpoint kept elsewhere shows it: the ledger no longer has the row that was signed.
+Checkpoints are signed heads of ledgers, stored where the ledger's database can't be reached. A user
+who can write the database can rewrite a whole ledger, and every hash is right again. A checkpoint
+kept elsewhere shows it: the ledger no longer has the row that was signed.
 """
 
 import json

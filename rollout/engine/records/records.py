@@ -1,11 +1,7 @@
-"""Records that clients send about cases.
+"""Records that clients send about cases, what their fields are for, and why a row is rejected.
 
-Records arrive in any order and name their case by the client's key. The highest `revision`
-counts. Fields that the service fills in don't count when a repeat is compared with a conflict.
-
-Why a row of records was rejected, and notes on rows that are used.
-
-What a record's declaration says of each of its fields.
+Records arrive in any order and name their case by the client's key. The highest `revision` counts.
+Fields that the service fills in don't count when a repeat is compared with a conflict.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -1,19 +1,17 @@
-"""Review tasks of a case, exposure of decisions, valid answers.
+"""Rules of reviews: tasks, exposure, answers, choices for training, policy actions, and names.
 
 The tasks of a case depend on its sampling values and the stage when it occurred, never on the
 model's answer. The one exception is a policy's confidence floor, below which humans decide.
 
-Users' choices about suspicious labels, for the next training only.
+Users' choices about suspicious labels are for the next training only. They are made knowing the
+prediction, so they are never evidence. The last choice on a case and lever counts; earlier ones are
+kept.
 
-They are made knowing the prediction, so they are never evidence. The last choice on a case and
-lever counts; earlier ones are kept.
+Actions are judged by what the policy prescribes for a prediction's answers.
 
-Actions by a policy: what it prescribes for a prediction's answers.
-
-Reviewers and versions have different names: the model is no human.
-
-A decision under the name of a version, or of an account that sends predictions, would let a model
-agree with itself. An account may pass on what named people decided.
+Reviewers and versions have different names: the model is no human. A decision under the name of a
+version, or of an account that sends predictions, would let a model agree with itself. An account
+may pass on what named people decided.
 """
 
 import re

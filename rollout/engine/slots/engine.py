@@ -1,9 +1,10 @@
-"""Replay of a whole history, slot by slot, without using later records early.
+"""Replay of a whole history, slot by slot, and retirements in a replay of many versions.
 
-Retirements in a replay of many versions: each after its last record.
+A replay uses no later records early.
 
 A rollout has at most `MAX_OPEN_VERSIONS` open versions at once. Files of a year may have more, one
-after the other; nobody recorded when each was retired.
+after the other; nobody recorded when each was retired. So each is retired after its last
+prediction.
 """
 
 import heapq

@@ -1,8 +1,6 @@
-"""Slots in which a decision could return events; a replay skips all others.
+"""Slots in which a decision could return events, and each cell's next one; a replay skips others.
 
 A property test compares the ledgers with and without skipping.
-
-Agenda of a replay: each cell's next slot that needs a decision.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,8 +1,8 @@
-"""Warnings about approvals and resumes for which a policy has too few users.
+"""Warnings about missing approvers and about senders of records, and missing roles in words.
 
-Warnings about accounts whose decisions are no evidence, or that register what they predict.
+Approvers: a policy can have too few users for its approvals and resumes.
 
-Groups, sites and missing roles in words.
+Senders: an account's decisions may be no evidence, or it registers the cases that it predicts.
 """
 
 from collections import Counter, defaultdict

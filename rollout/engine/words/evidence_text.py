@@ -1,6 +1,6 @@
-"""Sources of evidence in words.
+"""Sources of evidence in words, and sentences about what speaks against a proposal.
 
-Sentences about what speaks against a proposal: the only ones there are.
+These sentences are the only ones there are about what speaks against a proposal.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,8 +1,8 @@
-"""Numbers, bounds and readings in words.
+"""Numbers, times, bounds and readings in words, and the words for answers that are right or wrong.
 
-Format numbers and times; missing data is "no data", never zero.
+Missing data is "no data", never zero.
 
-What answers are compared with, in words: only an outcome says that one is wrong.
+Only an outcome says that an answer is wrong; otherwise it differs from humans.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A process that can write the database can act as any user, so `--by` is required but not verified.
 The user must have the permission; the access ledger records the name.
 
-`rollout users export`: print what is stored about a user or reviewer.
+`rollout users export` prints what is stored about a user or reviewer; it can ask a service instead.
 """
 
 import json

@@ -1,8 +1,7 @@
-"""Second factors: codes of an authenticator app (RFC 6238) and recovery codes.
+"""Credentials of users: second factors, the rule for passwords, and the hashing of passwords.
 
-A code works once, and in its own half minute, the one before and the one after.
-
-The rule for passwords, and the threads that hash and judge them.
+Second factors are codes of an authenticator app (RFC 6238), and recovery codes. A code of the app
+works once, and in its own half minute, the one before and the one after.
 
 Passwords are hashed by argon2 with its default parameters, and again when these change. Hashes are
 made one at a time and in a process of low priority (`hashing_process`), because stops need the same

@@ -1,8 +1,9 @@
-"""API keys: shown once, listed without their secret, revoked at once.
+"""API keys, tokens as text, and the secret key that encrypts second factors.
 
-The key that encrypts second factors: in a file, so that a copy of the database is not enough.
+API keys are shown once, listed without their secret, and revoked at once.
 
-Every replica needs the same file. It is created when the first user sets up a second factor.
+The secret key is in a file, so that a copy of the database is not enough. Every replica needs the
+same file. It is created when the first user sets up a second factor.
 """
 
 import base64

@@ -1,11 +1,10 @@
-"""Sign-in by password, one-time link or identity provider.
+"""Sign-in by password, one-time link or identity provider, and waiting times after failures.
 
-Each starts a session. An unknown name costs the same work as a known one.
+Each way starts a session. An unknown name costs the same work as a known one.
 
-Waiting times after failed sign-ins, counted in memory.
-
-Each replica counts for itself. A wait is at most half a minute. Failures from elsewhere never slow
-a user at an address from which they signed in before, so that nobody can lock them out.
+Failures are counted in memory; each replica counts for itself. A wait is at most half a minute.
+Failures from elsewhere never slow a user at an address from which they signed in before, so that
+nobody can lock them out.
 """
 
 from collections import OrderedDict

@@ -1,13 +1,11 @@
-"""Users and service accounts, and their roles.
+"""Users and service accounts: their roles, resets of how they sign in, and the erasure of accounts.
 
-Erasing an account: it is disabled, and its id takes the place of its name.
+An erased account is disabled, and its id takes the place of its name. The last admin's account
+can't go; after a restore it loses all that its user could sign in with.
 
-The last admin's account can't go; after a restore it loses all that its user could sign in with.
-
-Resets of passwords, second factors, addresses and keys by others than their user.
-
-For a day after a reset the account's approvals don't count, and they never count together with
-those of the admin who made it: else one admin could approve twice.
+Resets are of passwords, second factors, addresses and keys, by others than their user. For a day
+after a reset the account's approvals don't count, and they never count together with those of the
+admin who made it: else one admin could approve twice.
 """
 
 import re

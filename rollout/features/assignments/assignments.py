@@ -1,21 +1,18 @@
 """Who decides a case: asked for each, or taken along as a snapshot for a lease.
 
-Answer who decides cases, from memory if possible; in doubt, humans decide.
+Questions are answered from memory if possible; in doubt, humans decide. If a question holds a
+prediction, case and prediction are stored before the answer is sent.
 
-If a question holds a prediction, case and prediction are stored before the answer is sent.
-
-Ledger heads that clients return: is this ledger the one that they know?
-
+Clients return ledger heads, so that the service sees whether its ledger is the one that they know.
 A head that the ledger holds is no doubt. A head of an earlier era was lost in a restore that people
 know of. Any other head that this service gave out proves that the ledger was set back: every cell
 is stopped. A head without a right code proves nothing, so humans decide for that client only. From
 a caller who only reads, it changes nothing: nobody decides by what they get.
 
-Snapshots: the scope and policy that clients use to decide locally for a lease.
-
-A caller who may request assignments at all sites of the snapshot also gets the salt, to compute
-sampling values, and a permit for each site, to return with actions. A lease is a duration that
-starts before the request was sent. Snapshots of the past have neither.
+A snapshot is the scope and policy that clients use to decide locally for a lease. A caller who may
+request assignments at all sites of the snapshot also gets the salt, to compute sampling values, and
+a permit for each site, to return with actions. A lease is a duration that starts before the request
+was sent. Snapshots of the past have neither.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

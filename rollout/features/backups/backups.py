@@ -1,13 +1,10 @@
 """Back up a database while it is in use, and restore it where nothing runs.
 
-A restored database starts stopped, in a new era. It is made and checked beside the old one, which
-stays until the new one is whole.
+A restored database starts stopped, in a new era of every rollout. It is made and checked beside the
+old one, which stays until the new one is whole.
 
-Begin an era in every rollout of a restored database.
-
-Erasures in exported ledgers that continue those of a backup.
-
-Exports are not signed: a head that was kept elsewhere shows that one was rewritten.
+Exported ledgers that continue those of a backup tell of later erasures. Exports are not signed: a
+head that was kept elsewhere shows that one was rewritten.
 """
 
 import re

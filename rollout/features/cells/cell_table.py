@@ -1,6 +1,6 @@
-"""Pages of cells with their evidence, now or at an earlier time.
+"""Pages of cells with evidence, agreement on numbers, and the attribute values that versions met.
 
-How versions meet the attribute values of a cell's cases, for pages.
+A page is of now or of an earlier time.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

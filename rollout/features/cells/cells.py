@@ -1,6 +1,6 @@
-"""The state of each cell: permissions now, evidence, and next step.
+"""The state of each cell: permissions now, evidence, next step, and what its versions brought.
 
-What a version brought beyond people in a cell, by outcome with a value.
+What a version brought is beyond people in the cell, by outcome with a value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,13 +1,4 @@
-"""`rollout status`: print the state of a live rollout.
-
-`rollout incidents`, `acknowledge`: list incidents of a live rollout, acknowledge one.
-
-`rollout retire`: retire a version.
-
-`rollout proposals`: list proposals of a live rollout, or show one.
-
-Format what commands read for a terminal: status, proposals, incidents.
-"""
+"""`rollout status`, `proposals`, `incidents`, `acknowledge` and `retire`, for a live rollout."""
 
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any

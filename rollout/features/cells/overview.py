@@ -1,10 +1,6 @@
-"""The overview of all rollouts: state, pending units and proposals.
+"""Overviews of rollouts: their state and pending work, review plan, schedule, and cells' timelines.
 
-The review plan of a running rollout: where the next reviews help most.
-
-The schedule of a rollout, as API and console show it.
-
-The timeline of a cell, loaded for a caller.
+The review plan of a running rollout says where the next reviews help most.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,11 +1,10 @@
-"""Deliver due reports, one after another, independently of the tick.
+"""Deliveries of reports: sent when they are due, listed, retried and queued.
 
-Delivery is at least once: if a process stops after sending but before recording it, the report is
-sent again. All tries have the same key, so receivers can drop repeats.
+Due reports are delivered one after another, independently of the tick. Delivery is at least once:
+if a process stops after sending but before recording it, the report is sent again. All tries have
+the same key, so receivers can drop repeats.
 
-Claim what is due in an outbox, for one try.
-
-The deliveries of a rollout: list, retry and queue them.
+What is due in an outbox, of reports or other messages, is claimed for one try.
 """
 
 from collections.abc import Callable, Collection, Sequence

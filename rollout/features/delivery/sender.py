@@ -1,13 +1,12 @@
-"""Send one message to one address, in a process of its own: `python -m` this module.
+"""Send one message to one address, in a process of its own with a timeout.
 
-Apprise keeps 48 MiB after its first message and waits as long as the receiver trickles data; a
-separate process keeps both out of the service. The message is read from standard input as JSON and
-the result is written to standard output, so that no secret is in the arguments.
+The process runs this module by `python -m`. Apprise keeps 48 MiB after its first message and waits
+as long as the receiver trickles data; a separate process keeps both out of the service. The message
+is read from standard input as JSON and the result is written to standard output, so that no secret
+is in the arguments.
 
 The receiver may be hostile. Redirects are refused, because they would get the report and the
 address' headers. Memory is limited to `MAX_MEMORY`, because a response may be endless.
-
-Send a message in a separate process with a timeout.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Examples: their files, what each teaches, and their list as text and as JSON.
+"""Examples: what each teaches, their list as text and as JSON, and the files of their generators.
 
-The files that an example's generator writes: equal rows give equal bytes.
+A generator writes equal bytes for equal rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """An example's model, humans and operators, simulated as clients of the HTTP API.
 
-The clients of a simulated service: they ask who decides, and send what follows.
-
-Requests that are repeated while the service is busy, as a real client would do.
+The clients ask who decides, and send what follows. They repeat requests while the service is busy,
+as real clients would do.
 """
 
 import time

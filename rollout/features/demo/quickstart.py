@@ -1,8 +1,8 @@
-"""`rollout quickstart`: from a policy to a running service, for trying.
+"""`rollout quickstart` and `rollout simulate`: a running service to try, and its live traffic.
 
-`rollout simulate`: believable live traffic for a quickstart, over HTTP.
+A quickstart begins with a policy. Its database must hold a quickstart and nothing else.
 
-Check that a database holds a quickstart and nothing else.
+The simulated traffic is believable, and sent over HTTP.
 """
 
 import os

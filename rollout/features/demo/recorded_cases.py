@@ -1,11 +1,9 @@
-"""An example's cases with their predictions, decisions and outcomes, by time.
+"""An example's cases with their records, by time, and the pictures that reviewers see of them.
 
-The pictures that reviewers of an example see, as `data:` addresses.
-
-Pictures of real digits, as on the mail room's letters, enlarged so that a person can read them.
-
-A picture is built from the digit image alone, never from a scan that only some letters have: a
-picture that looked different for divergent letters would tell a blind reviewer what the model said.
+Pictures are `data:` addresses. Those of the mail room's letters are real digits, enlarged so that a
+person can read them. They are built from the digit image alone, never from a scan that only some
+letters have: a picture that looked different for divergent letters would tell a blind reviewer what
+the model said.
 """
 
 import csv

@@ -1,10 +1,9 @@
-"""Simulated cases of a policy: what the model predicts and what humans decide.
+"""Simulated cases of a policy, in a history or live, and what clients send about a case.
 
-A case's question and the records that follow from the answer, as API items.
+A case has all that will be known of it: what the model predicts, what humans decide, and outcomes.
+It may be recorded or simulated. Live cases come now, with a fault if one is planted.
 
-A case with all that will be known of it, recorded or simulated.
-
-Simulated cases that come now, with a fault if one is planted.
+Clients send a case's question and the records that follow from the answer, as API items.
 """
 
 import csv

@@ -1,8 +1,7 @@
-"""The story of an example: its replay in words for a terminal, and its report's files.
+"""The story of an example: its replay in words, its report's files, and what plain rules would do.
 
-What plain rules would have done with one cell, each opening it once and for good.
-
-The rules look at each decision as it comes, count every case and drop missing decisions.
+Each plain rule opens one cell once and for good. The rules look at each decision as it comes, count
+every case and drop missing decisions.
 """
 
 from collections.abc import Iterator

@@ -1,11 +1,10 @@
 """One case explained, and the cases with the largest losses.
 
-One case explained: its assignment at the time, media and training choices.
+A case is explained by its assignment at the time, media and training choices.
 
-The largest losses of counted pairs, from an index.
-
-`rollout.data.counting.top_losses` stores each differing pair with the version's confidence. The
-costs come from the current policy. Cases that may still be decided blind are excluded.
+The largest losses of counted pairs come from an index: `rollout.data.counting.top_losses` stores
+each differing pair with the version's confidence. The costs come from the current policy. Cases
+that may still be decided blind are excluded.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

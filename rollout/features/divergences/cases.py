@@ -1,10 +1,10 @@
-"""Pages of cases, and all records of one case.
+"""Pages of cases, all records of one case, and rejected records.
 
 While a caller can still decide a case blind, or send its decision, predictions and everything
 derived from them are hidden: in pages, filters, actions and counts. Exposure is recorded before the
 answer is returned.
 
-Rejected records, without the contents of cases that may still be decided blind.
+Rejected records come without the contents of cases that may still be decided blind.
 """
 
 from collections.abc import Collection, Mapping, Sequence

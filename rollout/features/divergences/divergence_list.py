@@ -1,10 +1,9 @@
 """The list of divergences of a version, with figures, page by page.
 
 It covers closed units only, on which no blind decision can count any more: so programs that send
-predictions or decisions may read it. Rows have the form of `divergences.csv`. Exposure is recorded
-before the answer is returned: for the cases of the rows, and as a time limit for the figures.
-
-Rows of the list of divergences: facts, training choices and pictures.
+predictions or decisions may read it. Rows have the form of `divergences.csv`; those of a page also
+have training choices and pictures. Exposure is recorded before the answer is returned: for the
+cases of the rows, and as a time limit for the figures.
 """
 
 import json

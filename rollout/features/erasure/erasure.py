@@ -1,20 +1,14 @@
-"""What all erasures share: who may erase, the reason, and the result.
+"""Erasing a case, an episode or a name, also from reports, and exporting what is stored of a user.
 
-Erasing the contents of a case or of an episode's cases, in batches.
+The contents of a case or of an episode's cases are erased in batches. A batch is one transaction,
+with its event. After a failure, repeat the request: it continues.
 
-A batch is one transaction, with its event. After a failure, repeat the request: it continues.
+The name of a user or reviewer is replaced by a pseudonym, in batches. First the name is refused, so
+that no record brings it back. Then each rollout's tables are changed, with an event for each batch.
+Last the account is erased, and with it the name of the pseudonym. After a failure, repeat the
+request: it continues.
 
-Erasing what a request names: a case, an episode or a name.
-
-Erasing the name of a user or reviewer: a pseudonym takes its place, in batches.
-
-First the name is refused, so that no record brings it back. Then each rollout's tables are changed,
-with an event for each batch. Last the account is erased, and with it the name of the pseudonym.
-After a failure, repeat the request: it continues.
-
-Erasing rows of cases and names from sealed reports, whose seals stay valid.
-
-Exporting what is stored about one user or reviewer.
+Rows of cases, and names, are erased from sealed reports, too; the seals stay valid.
 """
 
 import csv

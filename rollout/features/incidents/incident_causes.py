@@ -1,23 +1,15 @@
-"""Causes: of an incident, of differences in a filter, and the detector's course to it.
+"""Causes of an incident or of differences in a filter, and the detector's course to an incident.
 
-The cause of an incident, loaded for a caller.
+Causes: nobody may still be asked about the counted cases. A reader who may review at the site reads
+units that closed, in whole batches, so that a look before and one after an own answer tells of no
+case. Without an incident, where a version differs in a cell or a filter, population, search and
+error rate are the same as for an incident (decision record 0076).
 
-Nobody may still be asked about the counted cases. A reader who may review at the site reads units
-that closed, in whole batches, so that a look before and one after an own answer tells of no case.
+Judged units get the properties of their cases by column: a cell may have 100,000 units.
 
-Where a version differs in a cell or a filter, without an incident: loaded for a caller.
-
-The same population, search and error rate as for an incident (decision record 0076).
-
-Judged units with the properties of their cases, from the stored columns.
-
-Everything is done by column: a cell may have 100,000 units.
-
-The course of the detector behind an incident, loaded for a caller.
-
-It tells how each record counted, so it is shown of cases that nobody may still be asked about, and
-never to a user who may be asked for blind reviews at the site: a value after each batch would still
-depend on the order within it (decision record 0085).
+The detector's course tells how each record counted, so it is shown of cases that nobody may still
+be asked about, and never to a user who may be asked for blind reviews at the site: a value after
+each batch would still depend on the order within it (decision record 0085).
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Incidents: list, load, acknowledge and send them.
+"""Incidents: list, load, acknowledge and send them, and search for their causes.
 
-Search for a cause in a run of the caller, which a request need not wait for.
+A search for a cause is a run of the caller, which a request need not wait for.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

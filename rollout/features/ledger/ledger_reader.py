@@ -1,10 +1,6 @@
-"""Stored ledgers: read, verified, and their heads signed.
-
-Read and verify stored ledgers: pages of entries, NDJSON lines, hashes.
+"""Stored ledgers: entries read by page and line, hashes verified, heads signed and compared.
 
 A rollout's ledger is readable with permission for all its sites; the access ledger by admins.
-
-Sign the heads of stored ledgers, and compare stored ledgers with signed heads.
 """
 
 import os

@@ -1,11 +1,10 @@
 """The kinds of notifications, which API, console, documentation and deliveries offer.
 
-Those of proposals and incidents have modules of their own.
+Those of proposals are in `proposal_kinds`.
 
-Notifications of incidents, several at a site within minutes of each other in one message.
-
-The first one is sent at once, with those of the same time. What follows within `GROUP_SPAN` is one
-message at its end. Each incident keeps its own row in the outbox, so none is lost.
+Several incidents at a site within minutes of each other are in one message. The first one is sent
+at once, with those of the same time. What follows within `GROUP_SPAN` is one message at its end.
+Each incident keeps its own row in the outbox, so none is lost.
 """
 
 from collections import Counter

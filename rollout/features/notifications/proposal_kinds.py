@@ -1,11 +1,12 @@
-"""The texts of notifications: a question, the evidence in one line, and the address of a page.
+"""What a kind of notification is, the form of its texts, and the notifications of proposals.
 
-The address is plain text and needs a sign-in. Mail scanners open links, and browsers preview them:
-none does anything, also with a session.
+A kind says what a user chooses, who gets it and when, and what it says.
 
-A kind of notification: what a user chooses, who gets it and when, and what it says.
+A text is a question, the evidence in one line, and the address of a page. The address is plain text
+and needs a sign-in. Mail scanners open links, and browsers preview them: none does anything, also
+with a session.
 
-Notifications of proposals: when they are raised, and before they expire.
+Notifications of a proposal are sent when it is raised, and before it expires.
 """
 
 from abc import ABC, abstractmethod

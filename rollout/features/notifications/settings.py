@@ -1,9 +1,9 @@
-"""What a user wants to be notified of, on which channels, and when not.
+"""What a user wants to be notified of, on which channels and when not; queuing and sending it.
 
 An address is confirmed by a code that a test message brings. Otherwise a slip of the pen would send
 a rollout's evidence to a stranger, and any user could have this service write to anyone.
 
-Queue the notifications that users chose, each once, and send them.
+Each notification is queued once.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
-"""Draft a policy for recorded files: `rollout.draft_policy`.
+"""Draft a policy for recorded files, `rollout.draft_policy`, and report how each file was read.
 
-Recognize how they are written, then read them.
+It is first recognized how the files are written; then they are read.
 
-What `rollout init` read, used and rejected of each file, and how it read it.
+A report says what `rollout init` read, used and rejected of a file, and how it read it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,12 +1,11 @@
-"""Records that a condition needs to open a gate, or a guard needs to alarm.
+"""Records that a gate's condition or a guard's alarm needs, and units that a gate on gain needs.
 
-All results are numbers of records; `planning` converts them to days. Shares are computed exactly;
-costs along their mean, which is close to the median.
+All results are numbers of records or units; `gate_plans` converts records to days. Shares are
+computed exactly; costs along their mean, which is close to the median.
 
-Units that a gate on gain needs, and warnings on arms that are too small to tell.
-
-No record says beforehand what a model will bring. So the plan names the units for gains of 5, 10
-and 20 % of the outcome's range above the threshold, with values that spread by a fifth of it.
+Gain: no record says beforehand what a model will bring. So the plan names the units for gains of 5,
+10 and 20 % of the outcome's range above the threshold, with values that spread by a fifth of it.
+Warnings name arms that are too small to tell.
 """
 
 from collections.abc import Callable, Iterator

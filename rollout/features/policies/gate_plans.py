@@ -1,15 +1,14 @@
-"""Forecast of gates in days, for each kind of cell, starting from shadow.
+"""Forecasts of gates and guards in days, gates' risks over a year, and what missing units cost.
 
-Evidence from lower stages continues to count, so a higher gate mostly waits for its minimum. Time
-for approvals is not included.
+Gates are forecast for each kind of cell, starting from shadow. Evidence from lower stages continues
+to count, so a higher gate mostly waits for its minimum. Time for approvals is not included. When a
+gate is expected to open at each confidence floor follows from recorded confidence.
 
-When a gate is expected to open at each confidence floor, from recorded confidence.
+Gates' risks add up over all cells and over the releases of a year.
 
-What gates' risks add up to over all cells and over the releases of a year.
+Guards: false alarms, and errors before an alarm.
 
-Forecast of guards in days: false alarms, and errors before an alarm.
-
-What `grace` and missing units cost a gate in days, by the gate's own law.
+What `grace` and missing units cost is computed by the gate's own law.
 """
 
 from collections import Counter

@@ -1,6 +1,7 @@
-"""Health checks of a database, with faults and remedies.
+"""Health checks of a database, with faults and remedies, and the clearing of damaged rollouts.
 
-Rollouts whose rows can't be read: find them, and clear them after a check.
+A rollout is damaged if its rows can't be read. Damage is cleared after a check: all checks have to
+pass, or a declared restore has verified the rows.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,10 +1,9 @@
-"""What a replica's heartbeat thread does in each pass.
+"""What a replica's heartbeat thread does in each pass, and its watch over ticks.
 
-Whether ticks see what is due: a guard that reads nothing can't narrow.
-
-Due are queued cases from the slot that should count them, records that guards use, the end of a
-grant, and where a guard waits for signs of life each slot. Nothing due counts as seen: a quiet
-night needs no tick.
+The watch sees whether ticks see what is due: a guard that reads nothing can't narrow. Due are
+queued cases from the slot that should count them, records that guards use, the end of a grant, and
+where a guard waits for signs of life each slot. Nothing due counts as seen: a quiet night needs no
+tick.
 """
 
 import logging

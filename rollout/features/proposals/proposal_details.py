@@ -1,8 +1,7 @@
-"""Proposals with their frozen evidence, as API and console show them.
+"""Proposals with their frozen evidence and what they wait for, as API and console show them.
 
-What a proposal rests on and waits for: imports in its evidence, and until when.
-
-Who vouches for the senders that a policy names as vouched.
+They name the imports in a proposal's evidence, and who vouches for the senders that a policy names
+as vouched.
 """
 
 from collections.abc import Iterable, Sequence

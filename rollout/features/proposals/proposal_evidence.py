@@ -1,8 +1,6 @@
-"""What a proposal rests on, and what speaks against it.
+"""Figures of a proposal's evidence, frozen when raised and current, and what speaks against it.
 
-Figures of a proposal's evidence: frozen when raised, and current.
-
-What speaks against a proposal, as values: track records, and answers that don't count yet.
+Against a proposal speak track records, and answers that don't count yet.
 """
 
 from collections.abc import Iterable, Mapping

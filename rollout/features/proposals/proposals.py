@@ -1,8 +1,6 @@
 """Proposals: who can approve them, and approving, rejecting and raising them.
 
-Approving, rejecting and raising proposals.
-
-Open proposals that a user can approve, users who can, and remedies if too few are left.
+If too few users are left who can approve a proposal, a remedy is named.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence

@@ -1,9 +1,10 @@
-"""Authorization of the model's actions, checked afterwards by their permits.
+"""Authorization of the model's actions, and of claims of offline clients, checked afterwards.
 
-Check of the assignments that offline clients send with their predictions.
+Actions are checked by their permits.
 
-A claim counts if the scope of its revision and the sampling value give the same answer. A wrong one
-is not stored: the prediction counts as before, and its case in the arm of its sampling value.
+A claim is an assignment that an offline client sends with its prediction. It counts if the scope of
+its revision and the sampling value give the same answer. A wrong one is not stored: the prediction
+counts as before, and its case in the arm of its sampling value.
 """
 
 import json

@@ -1,8 +1,7 @@
-"""`rollout import`: import recorded files into a live rollout.
+"""`rollout import`, `rollout baseline` and `rollout plant`: what a live rollout takes from files.
 
-`rollout baseline`: import how often each action was taken before the model.
-
-`rollout plant`: declare planted cases before they are sent.
+A baseline says how often each action was taken before the model. Planted cases are declared before
+they are sent.
 """
 
 import csv

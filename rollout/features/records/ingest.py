@@ -3,7 +3,7 @@
 A batch is one transaction: records, count queue, review tasks, rejected records and incidents are
 stored together or not at all. Sending again is safe, because clients choose the keys.
 
-Decisions in the name of a model: found before they are stored.
+Decisions in the name of a model are found before they are stored.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -1,12 +1,10 @@
-"""Import recorded files: each record once, judged as if sent now.
+"""Import recorded files of records and of actions, and who imported them, in the ledger.
 
-Import files of actions: each once, authorized as if sent now.
-
-Who imported which files, in the ledger: they vouch for the times of receipt.
+Each record and action is stored once, and judged or authorized as if it was sent now.
 
 Evidence counts from the time at which a record was received. Over HTTP the service takes that time
-from its own clock; in an import it comes from a file, so the ledger names the importer and the
-files' hashes.
+from its own clock; in an import it comes from a file. So the ledger names the importer, who vouches
+for the times of receipt, and the files' hashes.
 """
 
 import json

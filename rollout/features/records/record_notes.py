@@ -1,8 +1,8 @@
 """What follows a stored record: notes to its sender, and review tasks.
 
-Notes on accepted records that may not count as the sender expects.
+Notes are on accepted records that may not count as the sender expects.
 
-Review tasks: planned when a case is stored, by its sampling values.
+Review tasks are planned when a case is stored, by its sampling values.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""`rollout replay`: run a policy over recorded history, without a server.
+"""`rollout replay`, a policy over recorded history, and `rollout compare`, figures of pairs.
 
-`rollout compare`: figures of a file of pairs, without a policy or a service.
+Neither needs a server. `rollout compare` needs no policy, either.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Replay recorded files under a policy: `rollout.replay`.
+"""Replay recorded files under a policy, `rollout.replay`, and write it, `rollout.write_report`.
 
-Output files of a replay: report, ledger, divergences: `rollout.write_report`.
+The output files are report, ledger and divergences.
 """
 
 import shlex

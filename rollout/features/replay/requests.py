@@ -2,7 +2,8 @@
 
 Commands that store or check recorded files read them here, too; the engine isn't imported.
 
-Contents of versions in files: the hash of weights and pre-processing in a column `content`.
+The content of a version is the hash of its weights and pre-processing, in files in a column
+`content`.
 """
 
 from __future__ import annotations

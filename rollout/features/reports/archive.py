@@ -1,10 +1,6 @@
-"""The stored reports: request, list, read and format them.
+"""The stored reports: request, list, read and format them, and check them against their seals.
 
 Lists show when a report was made, not its contents. Only reading a report shows cases.
-
-Whether stored reports are those that the ledger sealed.
-
-A database without reports is checked without what builds them.
 """
 
 import csv

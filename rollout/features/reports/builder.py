@@ -1,13 +1,12 @@
-"""Sealing and storing reports of a running service.
+"""Reports of a running service: sealed and stored, and made when they are due.
 
 A report without changes is not stored again; its last version is returned. `drafts` computes what
 is sealed, in a process of its own where that matters.
 
-Scheduled and incident reports: find due ones, make each once, queue deliveries.
-
-A replica claims a report and makes it. The transaction that seals it also queues its deliveries and
-stores the progress. If the replica stops, another one takes over after `CLAIM_TIMEOUT`. If it was
-only slow, its claim is gone and its transaction is rolled back.
+Scheduled and incident reports that are due are made once each. A replica claims a report and makes
+it. The transaction that seals it also queues its deliveries and stores the progress. If the replica
+stops, another one takes over after `CLAIM_TIMEOUT`. If it was only slow, its claim is gone and its
+transaction is rolled back.
 """
 
 from collections.abc import Callable, Collection, Mapping

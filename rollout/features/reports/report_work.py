@@ -1,10 +1,9 @@
-"""Reports of a replica, computed and drawn in processes that end.
+"""Reports and their pages, computed in processes of low priority: the replica's side and theirs.
 
-What they need stays with a process that once needed it: over 100 MiB, mostly what draws charts.
+What they need stays with a process that once needed it: over 100 MiB, mostly what draws charts. So
+a process ends with its work.
 
-A report's figures or one of its pages, in a process of low priority that ends.
-
-It writes nothing but its answer, so its end at any time leaves nothing half done.
+A process writes nothing but its answer, so its end at any time leaves nothing half done.
 """
 
 import json

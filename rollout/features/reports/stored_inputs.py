@@ -3,8 +3,6 @@
 A report covers the cases of a period. Ledger and gate evidence end with the period; records of its
 cases may arrive until each closes. Cases that may still be decided blind are excluded from
 everything, so that no report reveals them.
-
-The records of a report's cases, without cases that may still be decided blind.
 """
 
 import shlex

@@ -1,13 +1,11 @@
-"""Storing a reviewer's decision on a claimed case.
+"""Storing a reviewer's decision on a claimed case, and control of what was shown before it.
 
 A decision is stored with the recorded exposure, and its case is queued for counting in the same
 transaction. A decision on a gold case gets the same response, but becomes no record.
 
-Exposure control: which predictions a caller may see, and a record of what was shown.
-
-Reviewers see no predictions of cases that they can still decide blind, whatever other roles they
-have, nor do programs of cases whose decisions they can still send. Exposures are recorded before
-the answer is returned, and determine how blind a decision is.
+Exposure: reviewers see no predictions of cases that they can still decide blind, whatever other
+roles they have, nor do programs of cases whose decisions they can still send. Exposures are
+recorded before the answer is returned, and determine how blind a decision is.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,9 +1,7 @@
-"""A reviewer's use cases: claim and release.
+"""The review queue: claiming and releasing cases, and what a reviewer may see of them.
 
 Exposures are recorded in the transaction that returns the case. Before the decision is stored, a
 reviewer gets nothing derived from predictions, except in assisted tasks.
-
-The review queue: a reviewer's claimed cases, with everything they may see.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

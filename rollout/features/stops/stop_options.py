@@ -1,8 +1,10 @@
-"""What a user may stop or narrow, and its current grants; nothing is counted.
+"""What a user may stop or narrow, how soon a stop holds, and the latching of such orders.
 
-Stop latency by site, from leases and earlier policies in the ledger.
+Options are the cells' current grants; nothing is counted for them.
 
-Latching of stops and narrowings, and naming of the cells that they hold.
+Stop latency by site follows from leases and earlier policies in the ledger.
+
+A latched order holds the cells that it names; without names it holds all cells.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,12 +1,13 @@
-"""Narrow, stop and resume; a caller with permission for a part does that part.
+"""Stop, narrow and resume cells, also while the database fails.
 
-Narrowings that hold although the database fails: in memory first, then in the ledger.
+A caller with permission for a part of the named cells does that part.
 
-Stops that hold although the database fails: in memory first, then stored, then in the ledger.
+Stops hold in memory first, then stored, then in the ledger. A replica obeys a stop from the moment
+it is latched. Every replica obeys it as soon as the small table `pending_stops` has it. It is then
+appended to the ledger, and retried until it stands there. A command holds nothing in memory: the
+replicas of its machine find its file.
 
-A replica obeys a stop from the moment it is latched. Every replica obeys it as soon as the small
-table `pending_stops` has it. It is then appended to the ledger, and retried until it stands there.
-A command holds nothing in memory: the replicas of its machine find its file.
+Narrowings hold in memory first, then in the ledger.
 """
 
 import logging

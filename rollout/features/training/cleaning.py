@@ -1,12 +1,10 @@
-"""The work list for label cleaning, and the choices of users about its cases.
-
-The list shows predictions, so cases that may still be decided blind are excluded and exposures are
-recorded. A choice changes no record and is never evidence.
-
-Training rows of a live rollout, built by the code for recorded files.
+"""Label cleaning and the export of training rows, of a live rollout.
 
 Cases that may still be decided blind are excluded for all callers: while decisions are due, and
-while a review task is open.
+while a review task is open. Training rows are built by the code for recorded files.
+
+The work list for cleaning shows predictions, so exposures are recorded. A choice changes no record
+and is never evidence.
 """
 
 from collections.abc import Collection, Mapping, Sequence

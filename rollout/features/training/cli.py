@@ -1,6 +1,7 @@
-"""`rollout clean`: list cases to relabel, drop or keep, and record the choices.
+"""`rollout clean` and `rollout training`: choices about labels, and the export of training rows.
 
-`rollout training`: export training rows with the source and weight of each label.
+`clean` lists cases to relabel, drop or keep, and records the choices. `training` exports rows with
+the source and weight of each label.
 """
 
 import getpass

@@ -1,17 +1,14 @@
-"""Runs over uploaded files, each in a process of its own, and the deletion of the files.
+"""Uploaded files: their private folder, the request, the runs over them, and the result.
 
-Files are deleted when their run ends or is cancelled. If the user keeps them, they are deleted
-after seven days, on request, or when the replica ends.
+Each run has a process of its own. Files are deleted when their run ends or is cancelled. If the
+user keeps them, they are deleted after seven days, on request, or when the replica ends.
 
-The private folder of a replica for uploaded files, deleted with it.
+The folder of a replica lies in the folder for temporary files, which `TMPDIR` names and no backup
+holds. A replica holds a lock on its folder, which ends with its process: the next start of any
+replica deletes folders without one.
 
-It lies in the folder for temporary files, which `TMPDIR` names and no backup holds. A replica holds
-a lock on its folder, which ends with its process: the next start of any replica deletes folders
-without one.
-
-What an upload asks for: two files, how they are written, and perhaps a policy.
-
-What came of uploaded files; light, since each replica that shows results imports it.
+A request is two files, how they are written, and perhaps a policy. The module loads little, since
+each replica that shows results imports it.
 """
 
 import logging

@@ -1,6 +1,6 @@
-"""A policy draft against the policy in force, replayed over the same closed cases.
+"""A policy draft against the policy in force, replayed over the same closed cases, and its words.
 
-The words of a comparison: what opens earlier or later, figures with ranges, what is unknown.
+The words say what opens earlier or later, figures with ranges, and what is unknown.
 """
 
 import json

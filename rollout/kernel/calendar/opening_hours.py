@@ -1,10 +1,10 @@
-"""Opening hours of a site, by opening-hours-py on local time without a zone.
+"""Opening hours of a site, and local times of the sun in them, by opening-hours-py.
 
 An instant lies in the hours if the local time of the site does. So an hour that the clock skips in
 spring is in no window, and an hour that it shows twice in autumn is in the same window both times.
-The library gets no timezone: measured with 2.1.4, with one it loses the first of the two hours,
-the last minute before them for `24/7`, and, with `auto_timezone=False`, the coordinates. `24/7`
-never reaches the library.
+The library gets local time without a zone: measured with 2.1.4, with one it loses the first of the
+two hours, the last minute before them for `24/7`, and, with `auto_timezone=False`, the coordinates.
+`24/7` never reaches the library.
 
 Hours that follow the sun are computed day by day, with that day's times of the sun in place of the
 words. So `sunset-sunrise` ends by the sun of the morning on which it ends. Only hours that end
@@ -13,11 +13,9 @@ time instead of the last one's: an error of a minute or two.
 
 Years before 1900 and after 2199 are closed, except for `24/7`. The state `unknown` is closed.
 
-Local times of dawn, sunrise, sunset and dusk, by opening-hours-py.
-
-The library computes one event at a time in UTC; local time is derived here. With a timezone the
-library ends a night by the sun of the day on which the night began (an hour off at clock changes),
-and it uses its own timezone table, which may be older than Python's.
+Times of the sun: the library computes one event at a time in UTC; local time is derived here. With
+a timezone the library ends a night by the sun of the day on which the night began (an hour off at
+clock changes), and it uses its own timezone table, which may be older than Python's.
 
 Twilight is civil (sun 6° below the horizon). Times are cut to the minute. If an event does not
 happen, because the sun (or for dawn and dusk, twilight) stays or stays away all day, it is placed

@@ -1,9 +1,10 @@
-"""Sources of evidence: from where decisions and outcomes count, and for which reviewers.
+"""Sources of evidence, and how recorded files are written.
 
-The kind of a record's source is found when it is received, by the policy in force then, and is
-stored with it. So an edit of the sources changes neither what was counted nor what a recount gives.
+Sources say from where decisions and outcomes count, and for which reviewers. The kind of a record's
+source is found when it is received, by the policy in force then, and is stored with it. So an edit
+of the sources changes neither what was counted nor what a recount gives.
 
-How recorded files are written: encoding, separator, dates, numbers, columns.
+Files have an encoding, a separator, forms of dates and numbers, and columns.
 """
 
 from collections.abc import Mapping

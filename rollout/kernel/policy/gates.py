@@ -1,18 +1,15 @@
-"""Evaluation of a gate: its conditions against thresholds, its minimum and missing units.
+"""Evaluation of gates and renewals, the risk of each attempt, and what speaks against widening now.
 
-Evaluation of a condition on gain: both arms, missing outcomes, evidence and bound.
+A gate has conditions against thresholds, a minimum and a rule on missing units. A condition on gain
+has both arms, missing outcomes, evidence and a bound.
 
-Shares of a gate's risk: how much of it each attempt may use.
-
-The attempts of a cell are numbered over all versions from 1 January on, and their shares sum to at
-most 1: however many versions are tried, the chance that one of the year's attempts
-opens a gate wrongly is at most the gate's risk.
-
-What speaks against a widening at its moment: answers that are stored and don't count yet.
+The attempts of a cell are numbered over all versions from 1 January on, and their shares of a
+gate's risk sum to at most 1: however many versions are tried, the chance that one of the year's
+attempts opens a gate wrongly is at most the gate's risk.
 
 A gate reads units after their grace. Whoever approves in between would not hear that a version
-turned bad yesterday. So the units inside their grace whose answer is known are read beside those
-that count; of them, such as can no longer count for the version are missing.
+turned bad yesterday. So before a widening the units inside their grace whose answer is known are
+read beside those that count; of them, such as can no longer count for the version are missing.
 """
 
 from __future__ import annotations

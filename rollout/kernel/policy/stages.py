@@ -1,6 +1,6 @@
-"""The stages of a ladder, and how each divides its units between the model and people.
+"""The stages of a ladder, and what a policy says of single model versions.
 
-What a policy says of single model versions.
+Each stage divides its units between the model and people.
 """
 
 import re

@@ -1,11 +1,10 @@
-"""Check conditions of gates and guards: measure, direction, unit, label and lever.
+"""Conditions of gates and guards in a policy file: read, checked, and guards added where missing.
 
-Add the guards that a policy omits.
+A threshold is read in its measure's unit. Measure, direction, unit, label and lever are checked.
 
-A gate judges the average so far; only a guard detects that a model becomes worse. So each measure
-that a gate requires gets a guard, with a threshold below the gate's.
-
-Read conditions: the threshold in its measure's unit, label, lever and population.
+Guards that a policy omits are added. A gate judges the average so far; only a guard detects that a
+model becomes worse. So each measure that a gate requires gets a guard, with a threshold below the
+gate's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

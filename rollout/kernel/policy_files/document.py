@@ -1,10 +1,8 @@
-"""Validate a document against the model: collect all faults, keep what is readable.
+"""A policy document checked for faults of form, and the JSON Schema, keys and examples of policies.
 
-Unreadable values are dropped and the rest is validated again, so that one run also finds the
-faults that need several fields. `unreadable` lists the dropped paths, so that checks which need
-them are skipped.
-
-Generate the JSON Schema of a policy file and look up keys and examples in it.
+All faults are collected and what is readable is kept. Unreadable values are dropped and the rest is
+validated again, so that one run also finds the faults that need several fields. `unreadable` lists
+the dropped paths, so that checks which need them are skipped.
 
 Editors check policies with the schema, and faults take their suggestions from it. To write
 `config/policy.schema.json`, run `python -m rollout.kernel.policy_files.document`.

@@ -1,9 +1,8 @@
 """Field types of a policy file: a reader and a JSON Schema for each.
 
 Both are in one annotated type, so that the generated schema and the loader agree. A schema is
-slightly wider than its reader: where an editor sees a number, the file has digits.
-
-Read the scalars of a policy file from text.
+slightly wider than its reader: where an editor sees a number, the file has digits. Readers of
+scalars take text.
 
 Each reader raises `ValueError` with the problem and its remedy.
 """

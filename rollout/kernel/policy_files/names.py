@@ -1,6 +1,7 @@
-"""Check the names in a policy: unique, not reserved, and defined where used.
+"""Checks of names in a policy, and of rows that never apply.
 
-Find rows of a policy that never apply, because an earlier row always fits first.
+Names are unique, not reserved, and defined where they are used. A row never applies because an
+earlier row always fits first.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,11 +1,8 @@
-"""Read policy files: return a policy, or raise with all faults at once.
+"""Policy files read into a policy, or refused with all faults at once.
 
-Find the faults of a policy that need more than one field to judge.
-
-A check is a function with the paths that it needs. It is skipped if one of them is unreadable,
-because its faults would only follow from the fault that is already reported.
-
-Check outcomes with a value, and conditions on gain.
+Some faults need more than one field to judge. A check is a function with the paths that it needs.
+It is skipped if one of them is unreadable, because its faults would only follow from the fault that
+is already reported.
 """
 
 from collections.abc import Iterator

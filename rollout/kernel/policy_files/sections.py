@@ -1,6 +1,7 @@
-"""Build what reads the sections of a policy file, with their JSON Schema, from their classes.
+"""Sections of a policy file: what reads each, with its JSON Schema, is built from its class.
 
-What stands in a policy file where a policy has other values: gates, guards and readings.
+Where the file has other values than the policy, gates, guards, readings and the whole policy have a
+class of their own here.
 """
 
 from collections.abc import Callable, Iterator, Mapping

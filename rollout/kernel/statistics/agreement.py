@@ -1,10 +1,11 @@
-"""MASI distances of all pairs of sets at once, and which of them agree.
+"""Agreement of pairs of sets, and of pairs of numbers on the same cases.
 
-Agreement of two numbers on the same cases: bias, limits of agreement, concordance.
+Sets: the MASI distances of all pairs at once, and which pairs agree.
 
-Each interval comes from the influence of every case on the figure, summed by unit: cases of one
-unit are alike. It assumes no distribution; prices and their errors are seldom normal. With too few
-units there is no interval, and the method says why.
+Numbers: bias, limits of agreement, concordance. Each interval comes from the influence of every
+case on the figure, summed by unit: cases of one unit are alike. It assumes no distribution; prices
+and their errors are seldom normal. With too few units there is no interval, and the method says
+why.
 """
 
 from collections.abc import Sequence

@@ -1,21 +1,19 @@
-"""Differences between shares of different cases, such as two periods.
+"""Differences of shares of different cases, tests of two groups, and of a slice against the rest.
 
-For shares of the same cases see `compute_paired_change`. Each side has its own effective number of
-cases.
+Shares of different cases are those of two periods, for example; each side has its own effective
+number of cases. For shares of the same cases see `compute_paired_change`. The adoption rate of
+displayed answers follows from two such sides.
 
-Test of two randomly split concurrent groups: model and hold-out.
+Concurrent groups, model and hold-out: units are split at random, so in every season, site and hour
+the chance of the model's side is the same for every kind of unit, unless the kind depends on who
+decided.
 
-Units are split at random, so in every season, site and hour the chance of the model's side is the
-same for every kind of unit, unless the kind depends on who decided.
+A slice against the rest, an exact stratified test: if the slice is like the rest of a stratum, its
+number of divergences is hypergeometric given the margins. Strata are independent, so the tail
+chance is an exact sum, also for small numbers. A stratum without a rest has no effect.
 
-Exact stratified test of one slice against the rest.
-
-If the slice is like the rest of a stratum, its number of divergences is hypergeometric given the
-margins. Strata are independent, so the tail chance is an exact sum, also for small numbers. A
-stratum without a rest has no effect.
-
-Source: Mantel and Haenszel, Journal of the National Cancer Institute 22 (1959) 719, whose
-conditional distribution is used exactly, as in Gart, Biometrika 57 (1970) 471.
+Source of the test: Mantel and Haenszel, Journal of the National Cancer Institute 22 (1959) 719,
+whose conditional distribution is used exactly, as in Gart, Biometrika 57 (1970) 471.
 """
 
 from collections.abc import Sequence

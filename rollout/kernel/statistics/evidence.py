@@ -5,17 +5,14 @@ stake of 1. The chance that it ever reaches 1/risk although the threshold is not
 the risk (Ville), however often it is looked at. All logarithms are natural. The functions take
 counts, because the order of the records does not matter.
 
-Sources: Ville 1939; Robbins 1970; Howard, Ramdas, McAuliffe, Sekhon 2021; Waudby-Smith and
-Ramdas 2024.
-
-The mixture behind every share's e-value: Beta(½, ½) over the rates above a threshold.
-
+Every share's e-value is a mixture over the rates above the threshold:
 `E(s, f) = ∫ (p/p0)^s ((1−p)/(1−p0))^f dW(p)`, where W is Beta(½, ½) cut to (p0, 1]. Written with
 beta functions it cancels terms of size n against each other, which at a billion records leaves an
 error of 1e-6 and lets E fall when one more record agrees. So it is computed here from pieces that
 do not cancel: the deviance of the counts from the threshold, Stirling remainders, and one tail.
 
-Source: Robbins, Ann. Math. Statist. 41 (1970) 1397; the deviance form is Loader's (2000); the
+Sources: Ville 1939; Howard, Ramdas, McAuliffe, Sekhon 2021; Waudby-Smith and Ramdas 2024. The
+mixture: Robbins, Ann. Math. Statist. 41 (1970) 1397; the deviance form is Loader's (2000); the
 continued fraction of the tail is Didonato and Morris, ACM TOMS 18 (1992) 360.
 
 `scipy.special` is always written out: SciPy then loads it at the first use, which saves 25 MiB in

@@ -1,9 +1,8 @@
-"""Forecasts of gates and guards, for display only: no decision uses them.
+"""Forecasts of gates, guards and renewals of grants, for display only: no decision uses them.
 
-How often a grant is renewed, by the exact law of its audits.
-
-A renewal is due in the last fifth of a grant and needs E >= 1 at any look there. So a cell is
-renewed if its agreements reach the threshold's table at any number of audits from four fifths on.
+How often a grant is renewed follows from the exact law of its audits. A renewal is due in the last
+fifth of a grant and needs E >= 1 at any look there. So a cell is renewed if its agreements reach
+the threshold's table at any number of audits from four fifths on.
 """
 
 from __future__ import annotations

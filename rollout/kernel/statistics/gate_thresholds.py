@@ -1,14 +1,14 @@
-"""Tables of gate thresholds: the least successes for each number of failures.
+"""Tables of gate thresholds, e-values of costs over a history, and sampling values of cases.
 
-E rises with every success, so "E(s, f) ≥ 1/risk" equals "s ≥ least(f)" with a whole number
-`least(f)`. Its table takes well under a microsecond, the special functions a hundred. Costs have no
-such table: here are their e-values over a whole history at once.
+A table has the least successes for each number of failures. E rises with every success, so
+"E(s, f) ≥ 1/risk" equals "s ≥ least(f)" with a whole number `least(f)`. Its table takes well under
+a microsecond, the special functions a hundred. Costs have no such table: here are their e-values
+over a whole history at once.
 
-Sampling values in [0, 1): not steerable, and checkable with the salt.
-
-A value is the top 53 bits of HMAC-SHA-256(salt, purpose ␟ key), ␟ the byte 1F. It depends on the
-case alone and not on when, where or in which order cases are handled; different purposes are
-independent of each other.
+Sampling values lie in [0, 1), are not steerable, and can be checked with the salt. A value is the
+top 53 bits of HMAC-SHA-256(salt, purpose ␟ key), ␟ the byte 1F. It depends on the case alone and
+not on when, where or in which order cases are handled; different purposes are independent of each
+other.
 """
 
 from __future__ import annotations

@@ -6,8 +6,6 @@ lies outside more often. `differences` compares periods, with days as units. Whe
 leave the coverage open, there is no interval and the method says why. A figure without records is
 None, never 0.
 
-How many independent cases the cases of units are worth.
-
 Cases of one unit (a burst, an episode) are alike, so a mean over them is less certain than its
 number of cases says. The effective number of cases is the one with the same variance. It is capped
 as if the cases of a unit were all alike while few units hold a case of the rarer kind: their

@@ -1,24 +1,21 @@
-"""Detector of operational guards: is the share of bad records above its limit?
+"""Detectors of guards: a share of bad records above its limit, and many streams of units at once.
 
-The sums of `rollout.kernel.statistics.detector` with the reference 1 − limit raise the alarm, so
-one parameter bounds the false alarms however few records there are. After an alarm a binomial test
-on the newest records ends the episode: its rate lies halfway between the limit and the share of bad
-records that raised the alarm, so that a site in trouble does not flap.
+A share: the sums of `rollout.kernel.statistics.detector` with the reference 1 − limit raise the
+alarm, so one parameter bounds the false alarms however few records there are. After an alarm a
+binomial test on the newest records ends the episode: its rate lies halfway between the limit and
+the share of bad records that raised the alarm, so that a site in trouble does not flap.
 
-Sources: Shiryaev 1963; Roberts 1966. The stretch before an alarm is that of a cumulative sum
-(Page 1954) for four times the limit.
+Several streams of units: values of an attribute, or shares of values. Each stream has a detector of
+its own. Its sum grows in the mean by at most one for each of the stream's units while the stream is
+within its limit. So the sums of all streams together grow by at most `overlap` for each unit, where
+every unit is in at most `overlap` streams. An alarm needs one sum of `false_alarm_every * overlap`:
+the mean number of units between two false alarms is at least `false_alarm_every`, whatever the
+number of streams and however often the guard is read. The stream with the largest sum is named. The
+others start anew with it, once it has recovered.
 
-Alarms over several streams of units at once: values of an attribute, or shares of values.
-
-Each stream has a detector of its own (`detector`). Its sum grows in the mean by at most one for
-each of the stream's units while the stream is within its limit. So the sums of all streams together
-grow by at most `overlap` for each unit, where every unit is in at most `overlap` streams. An alarm
-needs one sum of `false_alarm_every * overlap`: the mean number of units between two false alarms is
-at least `false_alarm_every`, whatever the number of streams and however often the guard is read.
-
-The stream with the largest sum is named. The others start anew with it, once it has recovered.
-
-Source: Shin, Ramdas, Rinaldo, "E-detectors" (2023).
+Sources: Shiryaev 1963; Roberts 1966; Shin, Ramdas, Rinaldo, "E-detectors" (2023), for several
+streams. The stretch before an alarm is that of a cumulative sum (Page 1954) for four times the
+limit.
 """
 
 from __future__ import annotations

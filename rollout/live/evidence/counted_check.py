@@ -1,15 +1,13 @@
-"""Check what was counted against the records that it rests on, in batches.
+"""Counted units checked against their records, and what a process holds against the counted units.
 
-Those that a purge or an erasure took must stand in its event. Units and outcomes are resolved under
-the policy that counted them, from those of today's records whose hashes they hold. So records that
-arrived later play no part.
+Records are checked in batches. Those that a purge or an erasure took must stand in its event. Units
+and outcomes are resolved under the policy that counted them, from those of today's records whose
+hashes they hold. So records that arrived later play no part.
 
-Compare what a process holds as evidence with the counted units, some at a time.
-
-A process begins with a stored snapshot, whose hash is no secret: who can write to the database
-can store other counts with a right hash. So each process compares some of its units with the
-counted ones every few minutes, each once before any again, from a random place on. Where one
-differs, its cells are stopped, and all processes read the counted units anew.
+A process begins with a stored snapshot, whose hash is no secret: who can write to the database can
+store other counts with a right hash. So each process compares some of its units with the counted
+ones every few minutes, each once before any again, from a random place on. Where one differs, its
+cells are stopped, and all processes read the counted units anew.
 """
 
 from abc import ABC, abstractmethod

@@ -1,13 +1,13 @@
-"""Count due cases in pages: read and resolve without writing, then store in short transactions.
+"""Counting of due cases in pages, and of units with the value of an outcome.
 
-A page is read at one instant, and resolving it blocks nobody. A part of it is stored only if what
-it rests on is as it was read: its queue entries, the records of its cases, the names of versions,
-and no erasure since. What moved stays in the queue, and the next pass reads it again.
+A page is read at one instant, and resolving it blocks nobody and writes nothing; short transactions
+store it. A part of it is stored only if what it rests on is as it was read: its queue entries, the
+records of its cases, the names of versions, and no erasure since. What moved stays in the queue,
+and the next pass reads it again.
 
-Count units with the value of an outcome, each when its deadline passes.
-
-Cases are queued for their deadline when a record of theirs is stored. The tick resolves the units
-of due cases by the rule that replay uses, and stores each once.
+A unit with the value of an outcome is counted when its deadline passes. Cases are queued for their
+deadline when a record of theirs is stored. The tick resolves the units of due cases by the rule
+that replay uses, and stores each once.
 """
 
 import gc

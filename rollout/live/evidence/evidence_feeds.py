@@ -1,14 +1,14 @@
-"""Inputs of guards besides decisions, in memory, extended by new records.
+"""Inputs of guards besides decisions, in memory, extended by new records, and their snapshots.
 
 Records that a guard may still use are read once; afterwards only those of cases with arrivals
 since. Heartbeats are read when a guard watches for silence.
 
-When a snapshot of what guards observed is stored, and whether a stored one is right.
+Known arrivals are the last ones, and sums of those before. A batch becomes visible after its
+receipt, and a clock that was set back stamps it far in the past. Sums by span find it without
+holding each arrival of half a day.
 
-Arrivals of records that a process has read: the last ones, and sums of those before.
-
-A batch becomes visible after its receipt, and a clock that was set back stamps it far in the past.
-Sums by span find it without holding each arrival of half a day.
+A snapshot of what guards observed is stored once much of it is new. A check tells whether a process
+that begins with it observes the same as one that reads all records.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,14 +1,13 @@
-"""Evidence of some cells for pages and commands, read from the store.
+"""Evidence of some cells for pages and commands, and checks of snapshots and readings against it.
 
-It is cached, so that a read costs only what is new since the last one.
+Evidence is read from the store and cached, so that a read costs only what is new since the last
+one.
 
-Stored snapshots of counted evidence: restored by a process, and compared by `rollout doctor`.
-
-Read the evidence of each proposal and alarm anew, from the counted units and the ledger.
+Snapshots of counted evidence are restored by a process, and compared by `rollout doctor`.
 
 The readings of a proposal hold its counts and e-values, an alarm the counts at which its guard's
-e-process crossed. Both follow from the units counted by their slot, the scope before their tick and
-the stages of the cell.
+e-process crossed. They are read anew from the counted units and the ledger: both follow from the
+units counted by their slot, the scope before their tick and the stages of the cell.
 """
 
 import zlib

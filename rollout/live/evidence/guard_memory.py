@@ -1,12 +1,11 @@
-"""What guards observed of cases, in memory: answers and harms by cell, and the signs of sites.
+"""What guards observed of cases, in memory, and the snapshots of it that are stored.
 
-Cases have their numbers here, and units too: no text of a case is held, nor a hash of one that a
-stranger could compute.
+Observed are answers and harms by cell, and the signs of sites. Cases have their numbers here, and
+units too: no text of a case is held, nor a hash of one that a stranger could compute.
 
-Stored snapshots of what guards observed: a process begins with one and reads what arrived since.
-
-They are derived from the records alone. A case whose record moved it is not in it: the process that
-restores reads it anew, as one that reads all records.
+A process begins with a stored snapshot and reads what arrived since. Snapshots are derived from the
+records alone. A case whose record moved it is not in one: the process that restores reads it anew,
+as one that reads all records.
 """
 
 import json

@@ -1,13 +1,12 @@
-"""Evidence of a live rollout, kept in memory from slot to slot.
+"""Evidence of a live rollout, kept in memory, and its recomputation from the raw records.
 
-Only cells in which something may follow are evaluated: those with new units or records, a changed
-state, or a due time. Replay skips slots by the same agenda.
+Evidence is kept from slot to slot. Only cells in which something may follow are evaluated: those
+with new units or records, a changed state, or a due time. Replay skips slots by the same agenda.
 
-Recompute the evidence of a rollout from its raw records and compare it with the ledger.
-
-Each record is hashed anew, each unit counted anew from its records. The units, actions and outcomes
-of each tick, and the evidence of each proposal, must give the digest in the ledger. All are read in
-parts, so memory is bounded; a part that can't be read is a fault and costs no other part.
+The recomputation is compared with the ledger. Each record is hashed anew, each unit counted anew
+from its records. The units, actions and outcomes of each tick, and the evidence of each proposal,
+must give the digest in the ledger. All are read in parts, so memory is bounded; a part that can't
+be read is a fault and costs no other part.
 """
 
 from bisect import bisect_left

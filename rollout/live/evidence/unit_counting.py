@@ -1,18 +1,16 @@
 """From records to queued units: windows, slots, sources and who could look first.
 
-Resolve the units of cases, and queue them for the slots in which they count.
-
-If a unit is a case, its slots follow from a few times. The queue holds every slot that
+Units of cases are resolved, and queued for the slots in which they count. If a unit is a case, its
+slots follow from a few times. The queue holds every slot that
 `rollout.engine.evidence.units.resolve_units` returns for it, and some more: an entry whose unit is
 pending or already counted has no effect. Units that are episodes depend on other cases: the next
 tick resolves them in one batch and queues those that are pending.
 
-Windows of incoming cases; opening hours are computed once a day and site.
+Windows of incoming cases: opening hours are computed once a day and site.
 
-Cells in which a version's answers could be looked at, though none counts yet.
-
-Asked only where an edit makes gates ask anew: with a long grace somebody could read the first
-answers, and choose the question that they favour.
+Cells in which a version's answers could be looked at, though none counts yet, are asked only where
+an edit makes gates ask anew: with a long grace somebody could read the first answers, and choose
+the question that they favour.
 
 New proposals state from which sources their evidence came.
 """

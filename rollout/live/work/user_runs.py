@@ -1,25 +1,19 @@
-"""Long work of users in a replica: its step, and its result or why it failed.
+"""Long work in a replica: runs of users, work for callers who wait, and processes that do it.
 
-A run can be left: it stays in this replica's memory until the user starts the next one, or for a
-day or a week. A restart of the replica ends and forgets it. A few runs work at once; others wait in
-order. A user whose roles have changed since it started doesn't see what it read. One that works in
-a process of its own can be cancelled.
+A user's run can be left: it stays in this replica's memory until the user starts the next one, or
+for a day or a week. A restart of the replica ends and forgets it. A few runs work at once; others
+wait in order. A user whose roles have changed since it started doesn't see what it read. One that
+works in a process of its own can be cancelled.
 
-Work in processes that end with it, for callers who wait.
+Work for callers who wait: its processes end with it, and their errors are raised as if the work had
+been done in this one.
 
-Errors of the process are raised as if the work had been done in this one.
+A process has low priority and limited memory, and ends with its parent. The request is one line of
+JSON on its input, so no secret is in a command line or in a setting. Progress, and at the end a
+result or an error, are lines of JSON on its output. What it writes to its standard error goes where
+the replica's goes, to the service's log.
 
-One piece of work in a process of low priority and limited memory; it ends with its parent.
-
-The request is one line of JSON on its input; progress, and at the end a result or an error, are
-lines of JSON on its output; `ProcessWork` is the other side.
-
-Processes of a replica that do one piece of work; `answer_request` is the other side.
-
-The request is one line on the process's input, so no secret is in a command line or in a setting.
-What a process writes to its standard error goes where the replica's goes, to the service's log.
-
-Memory that is free again: whether the C library gives it back to the system.
+Whether memory that is free again goes back to the system is up to the C library.
 """
 
 import ctypes

@@ -1,12 +1,11 @@
-"""Agreement of each version with human decisions, in all and by slice.
+"""Agreement of each version with human decisions, in all and by slice; also on sets and numbers.
 
-Agreement on sets of labels from counted pairs: equal sets, and alpha by MASI distance.
+Sets of labels: equal sets, and alpha by MASI distance.
 
-Agreement on numbers: bias, limits of agreement, concordance, cost by band of the error.
-
-They cover the pairs of `inputs.pairs`. Differences are the model's number minus the human's. Pairs
-without a number of the model, or with a number out of the policy's range, are counted as outside
-the tolerance and are in no other figure: one typing error would outweigh them all.
+Numbers: bias, limits of agreement, concordance, cost by band of the error. They cover the pairs of
+`inputs.pairs`. Differences are the model's number minus the human's. Pairs without a number of the
+model, or with a number out of the policy's range, are counted as outside the tolerance and are in
+no other figure: one typing error would outweigh them all.
 """
 
 from collections.abc import Iterable, Iterator

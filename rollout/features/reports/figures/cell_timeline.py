@@ -1,13 +1,11 @@
-"""The timeline of one cell: who decided, how versions agreed, and what happened.
+"""The timeline of one cell, and the calendar of a site with the stage at each hour of each day.
 
-All figures are of closed units, so nobody may still be asked about their cases. A reader who may
-review others sees agreement in batches, so that a look before and one after an own answer differ by
-a whole batch.
+A timeline shows who decided, how versions agreed, and what happened. All figures are of closed
+units, so nobody may still be asked about their cases. A reader who may review others sees agreement
+in batches, so that a look before and one after an own answer differ by a whole batch.
 
-The stage at each hour of each day: rectangles of equal stage in a site's calendar.
-
-Columns are local days, rows the hours of the local clock. Neighbouring hours of equal stage form
-one rectangle.
+The columns of a calendar are local days, its rows the hours of the local clock. Neighbouring hours
+of equal stage form one rectangle.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,8 +1,8 @@
 """Figures of a version from counted pairs: confusion, labels, agreement of every cell.
 
-The same figures as in `agreement`, for independent pairs: counts don't contain units.
+The figures are those of `agreement`, for independent pairs: counts don't contain units.
 
-Confusion matrices of labels and actions: humans in rows, the model in columns.
+Confusion matrices of labels and actions have humans in rows, the model in columns.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ At each site the last days are compared with the first ones: attributes, human l
 and confidence of each version. Cases of one day are alike (weather, a batch, a shift), so the test
 permutes days, not cases. Both spans have equal length, in whole weeks if there are enough days, so
 that both have the same share of weekends.
-
-The features whose drift is compared: attributes, human labels, answers and confidence.
 """
 
 from collections.abc import Iterator, Sequence

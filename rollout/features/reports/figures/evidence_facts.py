@@ -1,6 +1,6 @@
-"""Evidence of each cell and version, the state of its next gate, and its next step.
+"""Evidence of each cell and version: its gate and next step, confidence floors, planted cases.
 
-Evidence at each confidence floor, and agreement in the band between two floors.
+A confidence floor has its evidence, and the agreement in the band up to the next floor.
 """
 
 from collections.abc import Mapping

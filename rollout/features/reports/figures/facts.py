@@ -1,13 +1,10 @@
-"""The facts of a report: all figures, independent of any page.
+"""All facts of a report, independent of any page, among them latency, correctness, pending work.
 
-Latency of versions: answer times, late answers, failures and their reasons.
+Correctness is against outcomes and adjudications, and never evidence. Outcomes are known for few
+cases, which are rarely a random sample. Adjudications exist only for divergences, so they can only
+turn disagreements into agreements. Gates therefore use neither.
 
-Correctness against outcomes and adjudications; never evidence.
-
-Outcomes are known for few cases, which are rarely a random sample. Adjudications exist only for
-divergences, so they can only turn disagreements into agreements. Gates therefore use neither.
-
-Pending reviews and the last activity of each site, when a report is made.
+Pending reviews and the last activity of each site are those when a report is made.
 """
 
 from bisect import bisect_left

@@ -1,10 +1,12 @@
-"""The funnel from rows read to compared units; each step's loss is the sum of its reasons.
+"""The funnel from rows to compared units, why units are missing, and new and unfamiliar values.
 
-First counted cases with a value that a cell had not met in its first days.
+Each step's loss in the funnel is the sum of its reasons.
 
-Why units are missing: no decision counts as evidence, or no prediction stood before it.
+A unit is missing because no decision counts as evidence, or no prediction stood before it.
 
-Cases that went to humans because the acting version was not familiar with them.
+A new value is one that a cell had not met in its first days; its first counted case is marked.
+
+Unfamiliar are the cases that went to humans because the acting version was not familiar with them.
 """
 
 import re

@@ -1,15 +1,13 @@
-"""The hold-out: units above shadow decided by humans blind, and its comparison with the model.
+"""The hold-out that humans decide blind above shadow, compared with the model, and feedback loops.
 
 Units are assigned at random, so a difference beyond chance is caused by who decided. If the model
 and humans act alike, each action is the model's with the chance of the split, in every season.
 
-Feedback loops: whether the model's actions shape the data of the next version.
-
-There are three checks: how many training labels the model influenced, whether a random hold-out
-goes to humans blind, and whether other outcomes become known with the model than in the hold-out.
-The hold-out is random, so such a difference is caused by who decided. A model trained on these
-records learns where the last one looked (Ensign, Friedler, Neville, Scheidegger and
-Venkatasubramanian, Proceedings of Machine Learning Research 81 (2018) 160).
+Feedback loops: whether the model's actions shape the data of the next version. A model trained on
+these records learns where the last one looked (Ensign, Friedler, Neville, Scheidegger and
+Venkatasubramanian, Proceedings of Machine Learning Research 81 (2018) 160). There are three checks:
+how many training labels the model influenced, whether a random hold-out goes to humans blind, and
+whether other outcomes become known with the model than in the hold-out.
 """
 
 from collections import Counter

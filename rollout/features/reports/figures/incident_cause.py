@@ -1,10 +1,8 @@
-"""The cause of an incident: since when a version differs more, and in which cases.
+"""The cause of an incident, and the courses of detectors until their alarms.
 
-One population for all figures: decisions given without seeing the answer, one per unit. The values
-of its cases are compared within the time since the change, so a change that hits all alike names
-no value.
-
-Courses of detectors before an incident.
+The cause says since when a version differs more, and in which cases. All its figures have one
+population: decisions given without seeing the answer, one per unit. The values of its cases are
+compared within the time since the change, so a change that hits all alike names no value.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

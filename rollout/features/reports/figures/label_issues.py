@@ -1,13 +1,12 @@
-"""Label cleaning: the list of likely label issues, and the effect of choices on agreement.
+"""Likely label issues, the effect of cleaning them on agreement, and the export of training rows.
 
-The largest losses of a version are often human label errors. Users who clean this list see the
+The largest losses of a version are often human label errors. Users who clean the list see the
 model's answers, which alone raises agreement: it is reported separately and is never evidence.
 
-Export of training rows as JSON lines, CSV or Parquet, with a manifest.
-
-The canonical format is JSON lines: one row per line, sorted by case key and lever, fields in the
-order of `TRAINING_SCHEMA`, instants in UTC with microseconds. The manifest's `sha256` is that of
-the JSON lines in every format, so that it can be reproduced with `sha256sum`.
+Training rows are exported as JSON lines, CSV or Parquet, with a manifest. The canonical format is
+JSON lines: one row per line, sorted by case key and lever, fields in the order of
+`TRAINING_SCHEMA`, instants in UTC with microseconds. The manifest's `sha256` is that of the JSON
+lines in every format, so that it can be reproduced with `sha256sum`.
 """
 
 import csv

@@ -1,9 +1,9 @@
-"""Sources and weights of training labels: one label per case and lever.
+"""Where decisions came from, and the training label of each case and lever, its source and weight.
 
-Outcomes go before human decisions, unassisted decisions before assisted ones, and all of them
-before answers of the model. An audited row represents the unaudited cases of the model, so its
-weight is one over the audit share; every other row has weight 1. The weights of rows from outcomes
-and humans thus add up to all cases.
+A case has one label for each lever: outcomes go before human decisions, unassisted decisions before
+assisted ones, and all of them before answers of the model. An audited row represents the unaudited
+cases of the model, so its weight is one over the audit share; every other row has weight 1. The
+weights of rows from outcomes and humans thus add up to all cases.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,19 +1,17 @@
-"""Human decisions, the model's decisions and its errors under other ways to open cells.
+"""Cost and gain of the model's decisions, and what other rules would have decided.
 
-The ways are a gate for each confidence floor, one gate for each whole cell, and a plain threshold
-of confidence, which needs no evidence. All are about the same cases.
+Costs are compared with those of humans on the same cases.
 
-What the model's arm brought beyond the people's arm, per cell, version and outcome.
+Other ways to open cells: a gate for each confidence floor, one gate for each whole cell, and a
+plain threshold of confidence, which needs no evidence. All are about the same cases.
 
-All units count that the sampling value alone gave to an arm, in all attempts. The interval holds at
+Gain is what the model's arm brought beyond the people's arm, per cell, version and outcome. All
+units count that the sampling value alone gave to an arm, in all attempts. The interval holds at
 every look; unknown outcomes count against the model below, and against people above.
 
-Cost of the model's decisions, compared with humans on the same cases.
-
-When three plain rules would have widened each cell; for comparison only.
-
-The rules look at each decision as it comes, count every case and drop missing decisions. They
-repeat a fixed-sample comparison at every look, so their error rate is not controlled.
+Plain rules say when they would have widened each cell; they are for comparison only. They look at
+each decision as it comes, count every case and drop missing decisions. They repeat a fixed-sample
+comparison at every look, so their error rate is not controlled.
 """
 
 from collections.abc import Iterator, Mapping

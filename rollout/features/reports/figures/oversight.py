@@ -1,16 +1,14 @@
-"""Human oversight: stops, drills, incidents, silence of sites, and the model's permits.
-
-How cases were sampled for unassisted decisions, and the agreement of all cases they imply.
+"""Human oversight: permits, stops, drills, incidents, silent sites, audits and what these cost.
 
 Above shadow only a share of the units gets an unassisted decision, and the share differs by stage;
 cases without a usable answer always go to humans. The plain rate of the sampled cases is therefore
 biased. Weighted by one over its sampling chance, each case represents similar unsampled cases
 (Horvitz and Thompson, Journal of the American Statistical Association 47 (1952) 663).
 
-The cost of a low audit rate: when the same guard would have narrowed on all decisions.
-
-The engine counts only sampled decisions; a replay has all of them. For each narrowing by a quality
-guard the same detector runs over all decisions, and the model's cases until then are counted.
+The cost of a low audit rate: the engine counts only sampled decisions; a replay has all of them.
+For each narrowing by a quality guard the same detector runs over all decisions. The cost is of the
+model's decisions from the fall of the measure until the narrowing, and until the detector's alarm
+on all decisions.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,14 +1,13 @@
-"""Versions of a report: provisional or final, and the changes since the last version.
+"""Versions of a report, what changed between them, and the seal that survives erasures.
 
 A report is provisional while a case of its span is open or not yet counted by a tick, and final
 afterwards. Later changes of the records make a further version.
 
-The seal of a report: a hash that stays valid when texts and rows of cases are erased.
-
-Every text and every row of a case is a part that is hashed with a salt of its own; the seal covers
-the parts' hashes instead of the parts. Salts follow from the report's `salt` and the part's place,
-until an erasure: it replaces `salt` by the `salts` of the parts that stay, so that nobody can test
-guesses of an erased part.
+The seal is a hash that stays valid when texts and rows of cases are erased. Every text and every
+row of a case is a part that is hashed with a salt of its own; the seal covers the parts' hashes
+instead of the parts. Salts follow from the report's `salt` and the part's place, until an erasure:
+it replaces `salt` by the `salts` of the parts that stay, so that nobody can test guesses of an
+erased part.
 """
 
 import hmac

@@ -1,10 +1,8 @@
 """Where the next reviews help most: what each cell needs for its next stage, in cheapest order.
 
 A decision counts for every version of a cell, so a cell has one row: of the version that needs the
-fewest decisions. Only evidence is forecast; stops, suspensions, freezes, waves and approvals can
-hold a gate that the evidence opens.
-
-Simulated further units after which a gate opens for one version in one cell.
+fewest decisions. Only evidence is forecast, by simulated further units; stops, suspensions,
+freezes, waves and approvals can hold a gate that the evidence opens.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Agreement of each reviewer with the model, with other reviewers and with outcomes.
+"""Agreement of each reviewer with the model, other reviewers and outcomes, and the human ceiling.
 
 Reviewers of hard cells agree less often, so each reviewer is compared with the others in the same
 cells, corrected for the number of reviewers.
 
-The human ceiling: agreement among reviewers, compared with agreement of a model.
-
-A model that agrees with humans as often as they agree with each other is at the ceiling. Only
-unassisted decisions on cases with several reviewers count.
+The human ceiling is the agreement among reviewers, compared with the agreement of a model. A model
+that agrees with humans as often as they agree with each other is at the ceiling. Only unassisted
+decisions on cases with several reviewers count.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
-"""Review quality: decision times, runs of equal answers, gold cases, overrides, reviewer checks.
+"""Review quality: decision times, runs of equal answers, gold cases, overrides, checks, anchoring.
 
 Each figure is a reason to talk with a reviewer. A sign is reported only if its chance of a false
 report among all reviewers is at most 5 % (Bonferroni over reviewers).
 
-How reviewers answer: runs of one answer, and time taken.
+Anchoring is how seeing the model's answer changes agreement with it.
 """
 
 from collections.abc import Mapping

@@ -8,10 +8,6 @@ search: otherwise one bad scanner would appear as a site, a window and a reviewe
 searched last: some labels are nearly always harder than others.
 
 Each unit counts once, by the first decision on its first case.
-
-Units and dimensions of the slice search.
-
-Each unit counts once, by the first decision on its first case.
 """
 
 from collections.abc import Iterator

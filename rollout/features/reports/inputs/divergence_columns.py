@@ -1,16 +1,15 @@
-"""The columns of the list of divergences, declared once.
+"""Rows of divergences and losses, their columns, and texts that are safe in cells of CSV files.
 
 The fields of `Divergence` with a `DivergenceColumn` are the columns in CSV files. They are also the
 fields of the API and of `report.json`, and pages have a column for each one with a title.
 
-Texts in cells of CSV files: none is a formula when a spreadsheet opens the file.
+No text in a CSV file is a formula when a spreadsheet opens the file. A text that begins like a
+formula gets an apostrophe in front, and so does one that has apostrophes before such a beginning,
+so that each cell has one original text. Signed numbers stay as they are. The patterns are those of
+`re` and of Polars alike; frames are escaped where they are written.
 
-A text that begins like a formula gets an apostrophe in front, and so does one that has apostrophes
-before such a beginning, so that each cell has one original text. Signed numbers stay as they are.
-The patterns are those of `re` and of Polars alike; frames are escaped where they are written.
-
-Columns of tables of counted pairs, and the manifest of training rows, apart from what loads a data
-frame library.
+The columns of tables of counted pairs and the manifest of training rows are here too: nothing here
+loads a data frame library.
 """
 
 import re

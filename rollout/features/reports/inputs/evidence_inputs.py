@@ -1,8 +1,7 @@
-"""Inputs of figures of evidence: policy, ledger events and what was counted.
+"""Inputs of figures of evidence, and each cell's and version's state and evidence over time.
 
-Evidence of each cell and version over time, against the threshold of its gate.
-
-State history of each cell and version: attempts, stage levels, acting versions.
+A state is an attempt, stage levels of the version and of another acting one, and a suspension.
+Evidence is compared with the threshold of its gate.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,12 +1,11 @@
-"""Inputs of a report: policy, ledger events and records.
+"""Inputs of a report, who decided each case, stages over time, and changes in action frequency.
 
-Changes in action frequency: the model against humans, on the same cases.
+Deciders follow from the stage, acting version and sampling value at the case's time. The engine
+counts units; costs are of cases, so every case is assigned.
 
-The decider of each case, from the stage, acting version and sampling value at its time.
+The stage history of a cell has its grants at the end.
 
-The engine counts units; costs are of cases, so every case is assigned.
-
-Stage history of each cell, and its grants at the end.
+Changes in action frequency compare the model with humans on the same cases.
 """
 
 from __future__ import annotations

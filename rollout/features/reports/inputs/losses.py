@@ -1,27 +1,23 @@
-"""Cases to look at again, with their records: `loss_kinds` says which these are.
+"""Losses: cases to look at again where answers differ, with their kinds, sizes and records.
 
-Losses stay rows of a frame until they are shown. Only then are they joined with what was recorded
-about their cases: of a million cases a list may have a hundred thousand, a page shows a hundred.
+What each case with different answers is: a confident error, a split, a suspected human error. A
+version is confident in an answer if its confidence reaches its mean confidence in this label over
+the cases with this human label. Each version and label is thus compared with itself. This is the
+threshold of confident learning (Northcutt, Jiang and Chuang, Journal of Artificial Intelligence
+Research 70 (2021) 1373), with the probabilities below. A confident model alone does not prove a
+human error; without an outcome or other reviewers the case counts as a confident error. Other cases
+in which model, human or outcome differ are unsure: they rank last.
 
-The probability that a version gave to a label.
-
-It is the stored one where the version sent `probabilities`. A label that these leave out has at
-most what they leave. Without them the answer has its confidence, and any other label at most the
-rest.
+The probability that a version gave to a label is the stored one where the version sent
+`probabilities`. A label that these leave out has at most what they leave. Without them the answer
+has its confidence, and any other label at most the rest.
 
 Of sets the stored probabilities are those of each label by itself. A set has the product of those
 of its labels and of the rest of the others, as if labels were independent, so that its surprise is
 the sum over the labels. If one of the lever's labels has none, the confidence is used.
 
-What each case with different answers is: a confident error, a split, a suspected human error.
-
-A version is confident in an answer if its confidence reaches its mean confidence in this label over
-the cases with this human label. Each version and label is thus compared with itself. This is the
-threshold of confident learning (Northcutt, Jiang and Chuang, Journal of Artificial Intelligence
-Research 70 (2021) 1373), with the probabilities of `label_probabilities`. A confident model alone
-does not prove a human error; without an outcome or other reviewers the case counts as a confident
-error. Other cases in which model, human or outcome differ are unsure: they rank last.
-
+Losses stay rows of a frame until they are shown. Only then are they joined with what was recorded
+about their cases: of a million cases a list may have a hundred thousand, a page shows a hundred.
 Most cases have one vote and most agree: votes are grouped only in cases with several, and kinds and
 costs are computed only where something differs.
 """

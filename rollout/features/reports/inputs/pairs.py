@@ -1,13 +1,12 @@
-"""Pairs of human label and model answer, for record-level figures.
+"""Pairs of human label and model answer for record-level figures, and counts of such pairs.
 
-They cover every case with exactly one distinct label in its unassisted decisions (blind, or of
+Pairs cover every case with exactly one distinct label in its unassisted decisions (blind, or of
 unknown exposure), or with numbers within the tolerance of each other; also cases without a usable
-time and cases that are no evidence.
+time and cases that are no evidence. Pairs of assisted decisions are apart.
 
-Counts of pairs by version, lever, cell, human answer and model answer.
-
-Confusion matrices, label figures, agreement of cells and kappas are sums over these counts, for
-the pairs of a report, of a file with ten million pairs, or of the store.
+Pairs are counted by version, lever, cell, human answer and model answer. Confusion matrices, label
+figures, agreement of cells and kappas are sums over these counts, for the pairs of a report, of a
+file with ten million pairs, or of the store.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Charts of a report: stage calendar, evidence against its threshold, actions.
+"""Charts of a report and of its engineer's page.
 
-Charts of the engineer's page: reliability, risk by coverage, slices, drift, numbers.
+A report has the stage calendar, evidence against its threshold, and actions. The engineer's page
+has reliability, risk by coverage, slices, drift and numbers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""Findings of each reader: at most five, the most severe first.
-
-Findings about records, reviewers and data: unusable decisions, slices, drift, sampling.
-"""
+"""Findings of each reader: at most five, the most severe first."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,10 +1,11 @@
-"""Charts of numbers: the model's against the human's, and their differences (Bland–Altman).
+"""Inline SVG by vl-convert, charts of numbers, and the course of a detector as a page shows it.
 
-Charts as inline SVG, drawn by vl-convert if it is installed.
+Without vl-convert there are no charts but those of detectors, which are written here.
 
-The course of a detector as SVG on a log scale, and the same in a table.
+Numbers: the model's against the human's, and their differences (Bland–Altman).
 
-The markup names classes; `tokens.css` sets colours.
+The course of a detector is on a log scale, with the same in a table. Its markup names classes;
+`tokens.css` sets colours.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Jinja environment and style tokens of report and console.
+"""Jinja environment, style tokens and shades of matrices, of report and console.
 
-Shades of a matrix: agreement stays pale, differences stand out by share or cost.
+Shades: agreement stays pale, differences stand out by share or cost.
 """
 
 import marshal

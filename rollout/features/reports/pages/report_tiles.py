@@ -1,6 +1,7 @@
-"""Tiles on top of each reader's page: one figure each, with its denominator.
+"""Tiles on top of each reader's page, and the rows of the cell table.
 
-Rows of the cell table: state, deciding evidence and next step of each cell.
+A tile is one figure with its denominator. A row has the state, deciding evidence and next step of a
+cell.
 """
 
 from collections import Counter

@@ -1,8 +1,6 @@
-"""The report in a few sentences.
+"""The report in a few sentences: its results, what the model brought, and what is left to people.
 
-What the model brought, in sentences and amounts.
-
-What floors and unfamiliar values leave to people, in words.
+Cases are left to people by confidence floors and by unfamiliar values.
 """
 
 from collections import Counter

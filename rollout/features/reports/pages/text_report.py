@@ -1,8 +1,6 @@
-"""The report as text for a terminal: summary, timeline, cells, records.
+"""A report, a review plan and a comparison as text for a terminal.
 
-The review plan as text, for a terminal and the console alike.
-
-A comparison as text for a terminal: confusion, labels, cells, the largest losses.
+The console shows a review plan by the same words.
 """
 
 from collections import Counter

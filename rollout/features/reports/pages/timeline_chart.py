@@ -1,9 +1,8 @@
-"""The timeline of a cell as SVG: events, stages, agreement or cost, and who decided.
+"""The timeline of a cell on a page: its SVG drawing, its events, and the same in a table.
 
-The markup names classes and patterns; `tokens.css` sets colours, and shows the values of a column
-when it is pointed at, tapped or reached by keys.
-
-The timeline of a cell on a page: its drawing, events, and the same in a table.
+The drawing has events, stages, agreement or cost, and who decided. The markup names classes and
+patterns; `tokens.css` sets colours, and shows the values of a column when it is pointed at, tapped
+or reached by keys.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,6 +1,8 @@
-"""Where the parts of a cell's timeline lie: axes, marks and labels that never overlap.
+"""Where the parts of a cell's timeline lie, and the markers of stages.
 
-Stage markers: code, pattern and text, the same in the console and in reports.
+Axes, marks and labels never overlap.
+
+A stage's marker (code, pattern and text) is the same in the console and in reports.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
