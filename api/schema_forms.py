@@ -2,7 +2,7 @@
 
 Forms have the fields of what answers are made from, or of what requests become. Pages of a list:
 `after` is an opaque cursor from the previous page. The OpenAPI document gets examples, responses
-and inlined schemas; body and examples of policies are here.
+and inlined schemas.
 """
 
 import base64
@@ -242,77 +242,3 @@ def _inline_part(part: Any, definitions: Mapping[str, Any]) -> Any:
         for name, inner_part in part.items()
         if name not in {"$defs", "discriminator"}
     }
-
-
-TEXT = """rollout: parcel-damage
-timezone: Europe/Vienna
-levers: [{id: parcel, labels: [damaged, sound]}]
-sites: [ramp-a, ramp-b]
-evidence: {unit: case}
-gates:
-  - {to: supervised, require: [{measure: agreement, at_least: 95%}]}
-"""
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/yaml": {"schema": {"type": "string"}, "example": TEXT},
-            "application/json": {
-                "schema": {"type": "object"},
-                "example": {
-                    "rollout": "parcel-damage",
-                    "timezone": "Europe/Vienna",
-                    "levers": [{"id": "parcel", "labels": ["damaged", "sound"]}],
-                    "sites": ["ramp-a", "ramp-b"],
-                    "evidence": {"unit": "case"},
-                    "gates": [
-                        {
-                            "to": "supervised",
-                            "require": [{"measure": "agreement", "at_least": "95%"}],
-                        }
-                    ],
-                },
-            },
-        },
-    }
-}
-"""The body is the policy file itself: YAML or JSON."""
-
-PLANNED: dict[str, Any] = {
-    "rollout": "parcel-damage",
-    "policy": "5be1…",
-    "cells": 2,
-    "stages": ["shadow", "supervised", "autonomous"],
-    "changes": {
-        "outcome": "propose",
-        "loosens": [{"kind": "missing", "values": {"new": "0.1"}, "cells": [], "others": 0}],
-        "looser_texts": ["more units may lack a decision: 10 %"],
-        "required_approvals": ["operator", "operator"],
-        "narrowed": [],
-        "restarted": [],
-        "cleared": [],
-        "voided": [],
-    },
-    "warnings": [],
-    "text": "Plan of parcel-damage: 2 cells, shadow → supervised → autonomous\n…",
-}
-APPLIED = build_command_example(
-    "PolicyApplied",
-    "ana",
-    {"number": 2, "policy": "5be1…"},
-    outcome="applied",
-    policy=2,
-    proposal="",
-    required_approvals=[],
-    evidence_hash="",
-    text="policy 2 of parcel-damage holds",
-    warnings=[],
-)
-IN_FORCE: dict[str, Any] = {
-    "rollout": "parcel-damage",
-    "number": 1,
-    "hash": "5be1…",
-    "since": NOON,
-    "by": "ana",
-    "text": TEXT,
-}

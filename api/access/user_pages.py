@@ -10,17 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
 
 from api.web_kit.page import (
-    compute_key_entropy,
-    create_form_token,
     encode_segment,
-    explain_existing_key,
-    list_key_states,
     redirect_to,
     render_page,
     say_refusal,
@@ -30,7 +27,10 @@ from rollout.engine.decide.permissions import REVIEWER, ROLES, SERVICE_ACCOUNT_R
 from rollout.features.access import keys, users
 from rollout.features.access.credentials import reset_second_factor
 from rollout.features.access.keys import (
+    KEY_BYTES,
+    PREFIX_BYTES,
     TOKEN_BYTES,
+    ApiKey,
     find_link_created_since,
     load_access_revision,
     load_keys,
@@ -45,6 +45,54 @@ from rollout.kernel.policy.policy import Policy
 router = APIRouter()
 INVALID_DAY_TEXT: Final = "write a day as 2028-01-31, or leave it empty"
 ONE_DAY: Final = timedelta(days=1)
+
+
+FORM_TOKEN_BYTES: Final = 16
+"""Random bytes that tell two openings of the same form apart."""
+ALREADY_CREATED_TEXT: Final = (
+    "this key was already created and shown once; if nobody saved it, revoke {} and create another"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """A listed key; `state` is valid, revoked or over."""
+
+    key: ApiKey
+    state: str
+
+
+def list_key_states(keys: tuple[ApiKey, ...], at: datetime) -> tuple[KeyState, ...]:
+    """Return keys with their state, valid ones first, then newest first."""
+    key_states = [KeyState(key, _get_state(key, at)) for key in reversed(keys)]
+    return tuple(sorted(key_states, key=lambda key_state: key_state.state != "valid"))
+
+
+def create_form_token(entropy: Callable[[int], bytes]) -> str:
+    """Return a form token, so that resending the form creates no second key."""
+    return entropy(FORM_TOKEN_BYTES).hex()
+
+
+def compute_prefix(form_token: str, holder: str) -> bytes:
+    """Return the prefix of the key for a form token, always the same."""
+    return sha256(f"{holder}\n{form_token}".encode()).digest()[:PREFIX_BYTES]
+
+
+def compute_key_entropy(form_token: str, holder: str, entropy: Callable[[int], bytes]) -> bytes:
+    """Return a source of entropy: the form's prefix, then a new secret."""
+    return compute_prefix(form_token, holder) + entropy(KEY_BYTES - PREFIX_BYTES)
+
+
+def explain_existing_key(form_token: str, holder: str, keys: tuple[ApiKey, ...]) -> str:
+    """Return the error if the form has already created its key, else ""."""
+    prefix = compute_prefix(form_token, holder).hex()
+    return ALREADY_CREATED_TEXT.format(prefix) if any(key.prefix == prefix for key in keys) else ""
+
+
+def _get_state(key: ApiKey, at: datetime) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "over" if key.expires_at is not None and key.expires_at <= at else "valid"
 
 
 @router.get("/settings/keys")

@@ -12,8 +12,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup, escape
 
-from api.policies.routes import MAX_POLICY_BYTES
-from api.schema_forms import TEXT
+from api.policies.routes import MAX_POLICY_BYTES, TEXT
 from api.web_kit.page import RUN_STARTED, encode_segment, redirect_to, render_page, say_refusal
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, build_live_region
 from rollout.engine.decide.permissions import Permission, require_permission

@@ -18,12 +18,8 @@ from api.auth import (
 )
 from api.priority_threads import prioritize
 from api.schema_forms import (
-    APPLIED,
-    BODY,
     CELL,
-    IN_FORCE,
     NOON,
-    PLANNED,
     ItemList,
     build_command_example,
     build_responses,
@@ -66,6 +62,78 @@ async def _read_text(request: Request) -> str:
 
 
 PolicyText = Annotated[str, Depends(_read_text)]
+TEXT = """rollout: parcel-damage
+timezone: Europe/Vienna
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a, ramp-b]
+evidence: {unit: case}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: 95%}]}
+"""
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/yaml": {"schema": {"type": "string"}, "example": TEXT},
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {
+                    "rollout": "parcel-damage",
+                    "timezone": "Europe/Vienna",
+                    "levers": [{"id": "parcel", "labels": ["damaged", "sound"]}],
+                    "sites": ["ramp-a", "ramp-b"],
+                    "evidence": {"unit": "case"},
+                    "gates": [
+                        {
+                            "to": "supervised",
+                            "require": [{"measure": "agreement", "at_least": "95%"}],
+                        }
+                    ],
+                },
+            },
+        },
+    }
+}
+"""The body is the policy file itself: YAML or JSON."""
+
+PLANNED: dict[str, Any] = {
+    "rollout": "parcel-damage",
+    "policy": "5be1…",
+    "cells": 2,
+    "stages": ["shadow", "supervised", "autonomous"],
+    "changes": {
+        "outcome": "propose",
+        "loosens": [{"kind": "missing", "values": {"new": "0.1"}, "cells": [], "others": 0}],
+        "looser_texts": ["more units may lack a decision: 10 %"],
+        "required_approvals": ["operator", "operator"],
+        "narrowed": [],
+        "restarted": [],
+        "cleared": [],
+        "voided": [],
+    },
+    "warnings": [],
+    "text": "Plan of parcel-damage: 2 cells, shadow → supervised → autonomous\n…",
+}
+APPLIED = build_command_example(
+    "PolicyApplied",
+    "ana",
+    {"number": 2, "policy": "5be1…"},
+    outcome="applied",
+    policy=2,
+    proposal="",
+    required_approvals=[],
+    evidence_hash="",
+    text="policy 2 of parcel-damage holds",
+    warnings=[],
+)
+IN_FORCE: dict[str, Any] = {
+    "rollout": "parcel-damage",
+    "number": 1,
+    "hash": "5be1…",
+    "since": NOON,
+    "by": "ana",
+    "text": TEXT,
+}
 
 
 @router.post(

@@ -1,4 +1,4 @@
-"""Case pages: newest cases, search by key, explanation of one case; pictures and training choices.
+"""Case pages: newest ones, search by key, one case explained; forms for planted cases and training.
 
 A picture is embedded if the page's policy allows it, else linked. Choices for training are made on
 divergences.
@@ -14,8 +14,15 @@ from fastapi import APIRouter, Query, Request, Response
 from api.records import case_text
 from api.records.case_text import build_case_path, fits_in_path
 from api.schema_forms import decode_cursor, decode_number, encode_cursor
-from api.web_kit.page import encode_segment, parse_day, redirect_to, render_page
-from api.web_kit.page_context import HOME, CurrentVisitor, Form, Visitor
+from api.web_kit.page import encode_segment, parse_day, redirect_to, render_page, say_refusal
+from api.web_kit.page_context import (
+    HOME,
+    CurrentVisitor,
+    Form,
+    SignedForm,
+    Visitor,
+    find_reason_fault,
+)
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.records.reviews import (
     RELABEL,
@@ -25,10 +32,18 @@ from rollout.engine.records.reviews import (
 )
 from rollout.features.divergences.case_explanation import CostliestDivergence, load_case_explanation
 from rollout.features.divergences.cases import CaseFilter, find_cases
+from rollout.features.records.planted_cases import (
+    MAX_CASES,
+    PlantingRefusedError,
+    PlantingRequest,
+    PlantingResult,
+    declare_planted_cases,
+)
 from rollout.features.reports.inputs.pictures import find_picture, is_link
 from rollout.features.training.cleaning import REJECTED, SAVED
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.populations import PLANTED_TERMS
 
 HTTPS: Final = "https:"
 
@@ -359,3 +374,91 @@ def _describe_rejection(request: CleaningChoiceRequest, reason: str) -> str:
     if request.choice == RELABEL and not request.label:
         return f"{request.key}: choose the label that it should have"
     return f"{request.key}: {reason}"
+
+
+UNPROCESSABLE: Final = 422
+
+
+@router.get("/rollouts/{rollout}/settings/planted-cases")
+def show_planting_form(request: Request, rollout: str, visitor: CurrentVisitor) -> Response:
+    """Show the form for declaring planted cases."""
+    return _render_form(request, visitor, rollout)
+
+
+@router.post("/rollouts/{rollout}/settings/planted-cases")
+def submit_planted_cases(
+    request: Request, rollout: str, visitor: CurrentVisitor, form: SignedForm
+) -> Response:
+    """Declare the form's cases, and show how many are new."""
+    keys, reason = _read_keys(form), form.get_text("reason")
+    errors = {"keys": _find_keys_fault(keys), "reason": find_reason_fault(reason, "plant")}
+    errors = {name: text for name, text in errors.items() if text}
+    if errors:
+        return _render_form(request, visitor, rollout, form=form, errors=errors)
+    try:
+        result = declare_planted_cases(
+            visitor.service.database,
+            visitor.caller,
+            rollout,
+            PlantingRequest(keys, reason),
+            visitor.at,
+        )
+    except PlantingRefusedError as error:
+        errors = {"keys": say_refusal(error)}
+        return _render_form(request, visitor, rollout, form=form, errors=errors)
+    visitor.service.state_cache.invalidate(rollout)
+    return _render_form(request, visitor, rollout, result=result)
+
+
+def _read_keys(form: Form) -> frozenset[str]:
+    """Return the keys, one a line, without the spaces that a copied line often ends with."""
+    lines = (line.strip() for line in form.get_raw_text("keys").split("\n"))
+    return frozenset(filter(None, lines))
+
+
+def _find_keys_fault(keys: frozenset[str]) -> str:
+    if not keys:
+        return "Give the keys that the records will have, one a line"
+    if len(keys) > MAX_CASES:
+        return f"Declare at most {MAX_CASES:,} cases at once; these are {len(keys):,}"
+    return ""
+
+
+def _render_form(
+    request: Request,
+    visitor: Visitor,
+    rollout: str,
+    *,
+    form: Form | None = None,
+    errors: dict[str, str] | None = None,
+    result: PlantingResult | None = None,
+) -> Response:
+    require_permission(visitor.caller, Permission.ADMINISTER, rollout)
+    policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
+    typed = {}
+    if form is not None:
+        typed = {"keys": form.get_raw_text("keys"), "reason": form.get_text("reason")}
+    return render_page(
+        request,
+        visitor,
+        "planted_cases",
+        UNPROCESSABLE if errors else 200,
+        rollout=rollout,
+        conditions=list_planted_conditions(policy),
+        planted_terms=PLANTED_TERMS,
+        max_cases=MAX_CASES,
+        errors=errors or {},
+        typed=typed,
+        result=result,
+    )
+
+
+def list_planted_conditions(policy: Policy) -> list[str]:
+    """Return what gates require of planted cases, once each."""
+    texts = (
+        f"{gate.to}: {condition}"
+        for gate in policy.gates
+        for condition in gate.require
+        if condition.population.is_planted
+    )
+    return list(dict.fromkeys(texts))

@@ -1,4 +1,4 @@
-"""Rendering of pages: templates with navigation, live region, headers and texts; lists of API keys.
+"""Rendering of pages: templates with navigation, live region, headers and texts.
 
 Style sheet and scripts are cached for a year under the hash of their content. Times are written by
 the site's clock first, then the visitor's. A sealed page can't change, so its
@@ -33,7 +33,6 @@ from rollout.engine.words import formatting
 from rollout.engine.words.event_kinds import find_tone
 from rollout.engine.words.formatting import OPENING_NOTE, capitalize_first
 from rollout.engine.words.state_text import CLOSED_PROPOSALS
-from rollout.features.access.keys import KEY_BYTES, PREFIX_BYTES, ApiKey
 from rollout.features.reports.pages.page_templates import load_templates, load_tokens
 from rollout.features.reviews.reviews import count_pending_reviews
 
@@ -75,54 +74,6 @@ def _read_asset(name: str) -> bytes:
 @cache
 def _compute_hash(name: str) -> str:
     return sha256(_read_asset(name)).hexdigest()[:16]
-
-
-FORM_TOKEN_BYTES: Final = 16
-"""Random bytes that tell two openings of the same form apart."""
-ALREADY_CREATED_TEXT: Final = (
-    "this key was already created and shown once; if nobody saved it, revoke {} and create another"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyState:
-    """A listed key; `state` is valid, revoked or over."""
-
-    key: ApiKey
-    state: str
-
-
-def list_key_states(keys: tuple[ApiKey, ...], at: datetime) -> tuple[KeyState, ...]:
-    """Return keys with their state, valid ones first, then newest first."""
-    key_states = [KeyState(key, _get_state(key, at)) for key in reversed(keys)]
-    return tuple(sorted(key_states, key=lambda key_state: key_state.state != "valid"))
-
-
-def create_form_token(entropy: Callable[[int], bytes]) -> str:
-    """Return a form token, so that resending the form creates no second key."""
-    return entropy(FORM_TOKEN_BYTES).hex()
-
-
-def compute_prefix(form_token: str, holder: str) -> bytes:
-    """Return the prefix of the key for a form token, always the same."""
-    return sha256(f"{holder}\n{form_token}".encode()).digest()[:PREFIX_BYTES]
-
-
-def compute_key_entropy(form_token: str, holder: str, entropy: Callable[[int], bytes]) -> bytes:
-    """Return a source of entropy: the form's prefix, then a new secret."""
-    return compute_prefix(form_token, holder) + entropy(KEY_BYTES - PREFIX_BYTES)
-
-
-def explain_existing_key(form_token: str, holder: str, keys: tuple[ApiKey, ...]) -> str:
-    """Return the error if the form has already created its key, else ""."""
-    prefix = compute_prefix(form_token, holder).hex()
-    return ALREADY_CREATED_TEXT.format(prefix) if any(key.prefix == prefix for key in keys) else ""
-
-
-def _get_state(key: ApiKey, at: datetime) -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    return "over" if key.expires_at is not None and key.expires_at <= at else "valid"
 
 
 KEYS_COOKIE: Final = "rollout-keys"

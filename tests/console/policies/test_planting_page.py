@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.reviews.plan_pages import list_planted_conditions
+from api.records.pages import list_planted_conditions
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.records import RecordStore
