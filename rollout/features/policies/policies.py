@@ -1,21 +1,15 @@
-"""Preview, apply and read the policies of a rollout.
+"""Preview, apply and read the policies of a rollout."""
 
-A preview says how many units of the running rollout would have been unfamiliar under the draft.
-"""
-
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import Final
 
 from rollout.data.access.users import Users
-from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.database.rollouts import PolicyTexts, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts, Ledger
 from rollout.data.ledger.projections import ProposalStore
-from rollout.data.records.history import StoredHistory
 from rollout.engine.decide.approvals import GroupMembership, find_group_memberships
 from rollout.engine.decide.commands import Actor, ApplyPolicy
 from rollout.engine.decide.decider import decide
@@ -34,21 +28,16 @@ from rollout.engine.events import (
     ProposalVoided,
     select_events,
 )
-from rollout.engine.evidence.case_placement import place_cases, resolve_natural_units
-from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
 from rollout.engine.words.approver_warnings import (
     NO_SENDERS,
     RecordSenders,
     list_approver_warnings,
     list_source_warnings,
 )
-from rollout.engine.words.formatting import format_count, format_percent
-from rollout.features.policies.traffic import forecast_familiarity
 from rollout.features.proposals.proposals import load_present_approvers
 from rollout.kernel.channels import list_channel_warnings
 from rollout.kernel.errors import NotAllowedError, RefusalError, UnknownProposalError
 from rollout.kernel.facts import LooserRule
-from rollout.kernel.policy.familiarity import FamiliarityRule
 from rollout.kernel.policy.gates import compute_yearly_share, describe_restart
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
@@ -59,73 +48,6 @@ from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import CommandResult, RolloutState, build_command_result
 from rollout.live.service import Service
 from rollout.live.work.user_runs import StepCallback
-
-PREVIEW_DAYS: Final = 30
-MAX_PREVIEWED_CASES: Final = 20_000
-"""The newest cases that a preview reads, in about 3 s; it blocks the request."""
-
-
-def describe_unfamiliar_effect(
-    transaction: Transaction, state: RolloutState, policy: Policy, at: datetime
-) -> tuple[str, ...]:
-    """Return a sentence for each version: its recent units that would go to humans.
-
-    Nothing if the policy's rule of familiar cases is the one in force, or there is none. No value
-    counts as familiar at the beginning, as when the rule is added.
-    """
-    rule = policy.evidence.familiar
-    if rule is None or rule == state.policy.evidence.familiar:
-        return ()
-    case_ids = PeriodRecords(transaction, state.rollout).list_cases(
-        at - timedelta(days=PREVIEW_DAYS), at
-    )
-    if not case_ids:
-        return (f"unknown, because the last {PREVIEW_DAYS} days have no case",)
-    period = f"in the last {PREVIEW_DAYS} days"
-    if len(case_ids) > MAX_PREVIEWED_CASES:
-        case_ids = set(sorted(case_ids)[-MAX_PREVIEWED_CASES:])
-        period = f"in the newest {format_count(MAX_PREVIEWED_CASES)} cases of {PREVIEW_DAYS} days"
-    units = _tally_units(transaction, state, policy, rule, case_ids)
-    return tuple(_describe_versions(units, state, policy, period))
-
-
-def _tally_units(
-    transaction: Transaction,
-    state: RolloutState,
-    policy: Policy,
-    rule: FamiliarityRule,
-    case_ids: set[int],
-) -> TalliedUnits:
-    """Return the units of some cases, as the policy would count them."""
-    window_attributes = {attribute for window in policy.windows for attribute in window.when}
-    store = StoredHistory(
-        transaction,
-        state.rollout,
-        levers=[lever.id for lever in policy.levers],
-        attributes=sorted(window_attributes | {*policy.slices} | rule.attribute_names),
-        first_names=state.first_names,
-    )
-    if policy.evidence.unit == "episode":
-        case_ids = set(store.add_episode_cases(case_ids))
-    history = place_cases(
-        store.load_records(case_ids), policy, state.rollout.salt, state.trained_until
-    )
-    return build_units(resolve_natural_units(history, policy), policy)
-
-
-def _describe_versions(
-    units: TalliedUnits, state: RolloutState, policy: Policy, period: str
-) -> Iterator[str]:
-    for version in state.scope.versions.values():
-        forecast = None if version.retired else forecast_familiarity(units, policy, version.id)
-        total = 0 if forecast is None else sum(month[1] for month in forecast.months)
-        if forecast is None or not total:
-            continue
-        unfamiliar = sum(month[2] for month in forecast.months)
-        yield (
-            f"{format_count(unfamiliar)} of {format_count(total)} units of {version.id} {period}"
-            f" ({format_percent(unfamiliar / total)})"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +361,8 @@ def _list_surrounding_warnings(
 def _compute_effect(
     service: Service, caller: Caller, policy: Policy, at: datetime
 ) -> PolicyChanges:
+    from rollout.features.policies.familiar_preview import describe_unfamiliar_effect
+
     rollout_name = policy.rollout
     with service.database.begin_read() as transaction:
         exists = Rollouts(transaction).find(rollout_name) is not None

@@ -8,8 +8,9 @@ import pytest
 from rollout.engine.decide.commands import Actor, AddVersion
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.access.authentication import Authenticator
-from rollout.features.policies import policies
-from rollout.features.policies.policies import describe_unfamiliar_effect, preview_policy
+from rollout.features.policies import familiar_preview
+from rollout.features.policies.familiar_preview import describe_unfamiliar_effect
+from rollout.features.policies.policies import preview_policy
 from rollout.features.records.record_import import import_records
 from rollout.kernel.calendar.instants import find_slot_after, to_instant
 from rollout.kernel.policy_files.reader import parse_policy
@@ -68,7 +69,7 @@ def test_the_last_months_units_are_counted_by_version(database, last, monkeypatc
     assert plan.changes.unfamiliar == (text,)
     (text,) = preview(database, RULED, last + 40 * DAY)
     assert text == "unknown, because the last 30 days have no case"
-    monkeypatch.setattr(policies, "MAX_PREVIEWED_CASES", 3)
+    monkeypatch.setattr(familiar_preview, "MAX_PREVIEWED_CASES", 3)
     (text,) = preview(database, RULED, last)
     assert re.fullmatch(r"[1-3] of [1-3] units of v1 in the newest 3 cases of 30 days \(.*\)", text)
 
