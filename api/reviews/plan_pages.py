@@ -4,11 +4,11 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.web_kit.page import add_full_stop, render_page
+from api.web_kit.page import render_page
 from api.web_kit.page_context import CurrentVisitor
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.evidence.evidence_view import BATCH_SIZE
-from rollout.engine.words.formatting import capitalize_first
+from rollout.engine.words.formatting import capitalize_first, to_sentence
 from rollout.features.cells.overview import TooManyCellsError, load_review_plan
 from rollout.features.reports.figures.review_plan import DEFAULT_DECISIONS, MAX_DECISIONS
 from rollout.features.reports.pages.text_report import (
@@ -69,11 +69,10 @@ def show_review_plan(
         visitor,
         "review_plan",
         sentences=tuple(describe_review_plan(live.plan)),
-        rows=[(row, build_plan_row(row), _write_reason(row.reason)) for row in live.plan.cells],
+        rows=[
+            (row, build_plan_row(row), row.reason and to_sentence(row.reason))
+            for row in live.plan.cells
+        ],
         batch=BATCH_SIZE if live.is_batched else None,
         **fields,
     )
-
-
-def _write_reason(reason: str) -> str:
-    return add_full_stop(capitalize_first(reason)) if reason else ""

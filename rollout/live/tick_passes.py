@@ -160,8 +160,11 @@ class Ticker:
         if not self._claim_slot(state, slot, at):
             with self._database.begin_read() as transaction:
                 latest_slot = self._find_latest_slot(transaction, state)
-            is_ahead = reads_clock and is_clock_behind(latest_slot, at)
-            return (*clock_events, *self._check_clock(read_time)) if is_ahead else None
+            return (
+                (*clock_events, *self._check_clock(read_time))
+                if reads_clock and is_clock_behind(latest_slot, at)
+                else None
+            )
         faults.reach_point("tick.claimed")
         last_slot = max(slot, find_slot_before(count_until, state.policy.tick))
         assert self._evidence is not None  # noqa: S101 - built with the state

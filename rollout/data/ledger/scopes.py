@@ -375,8 +375,7 @@ class TickSlots(RolloutRepository):
         is_dead = exists().where(heartbeat, replica_heartbeats.c.written_at <= at - DEAD_AFTER)
         is_old = tick_slots.c.claimed_at <= at - stale_after
         is_stale = is_old | (tick_slots.c.owner == owner) | is_dead
-        stale_conditions = (~is_later_done, is_stale)
-        statement = update(tick_slots).where(*self._match_slot(slot), *stale_conditions)
+        statement = update(tick_slots).where(*self._match_slot(slot), ~is_later_done, is_stale)
         return self._transaction.execute(statement.values(owner=owner, claimed_at=at)).rowcount == 1
 
     def complete(self, slot: int, *, at: datetime) -> None:

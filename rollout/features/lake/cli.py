@@ -1,5 +1,6 @@
 """`rollout count`: units of a history that may be larger than a machine."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -138,12 +139,13 @@ def count(  # noqa: PLR0913, PLR0917 - one parameter for each option
             )
         out.parent.mkdir(parents=True, exist_ok=True)
         counts.write(out)
+    arguments = (str(policy), "--counts", str(out), *(("--salt", salt) if salt.strip("0") else ()))
     typer.echo(
         f"Evidence: {format_quantity(counts.unit_count, 'unit')}, by gate and by guard for each"
         f" version and lever, in {format_quantity(counts.frame.height, 'class', 'classes')}, hash"
         f" {counts.hash[:12]}\n"
         f"Written: {out}. Counts hold no texts, lists of cases, latencies, harms or outcomes.\n"
-        f"Next: rollout replay {policy.name} --counts {out}"
+        f"Next: rollout replay {shlex.join(arguments)}"
     )
 
 

@@ -1,6 +1,7 @@
 """`rollout count` over files, folders and globs, and a replay of what it wrote."""
 
 import json
+import shlex
 
 import polars as pl
 import pytest
@@ -96,6 +97,19 @@ def test_a_folder_for_the_counts_is_made(folder):
 def test_a_missing_package_is_named(folder, monkeypatch):
     monkeypatch.setattr("rollout.features.lake.cli.find_spec", lambda _: None)
     assert "pip install pyspark" in count(folder, "{}/", "--engine=spark")
+
+
+def test_what_a_count_names_next_can_be_run(folder):
+    place = folder / "my lake"
+    place.mkdir()
+    (folder / "policy.yaml").rename(place / "policy.yaml")
+    files = [f"--{name}={folder}/{name}.csv" for name in ("predictions", "decisions", "cases")]
+    out = f"--out={place}/counts.parquet"
+    counted = run("count", place / "policy.yaml", *files, out, f"--salt={'ab' * 32}")
+    command = shlex.split(counted.output.split("Next: rollout ")[1])
+    replayed = run(*command, f"--out={place}/replay")
+    assert replayed.exit_code == 0, replayed.output
+    assert (place / "replay" / "ledger.jsonl").is_file()
 
 
 def test_counts_say_what_was_counted(folder):
