@@ -34,6 +34,7 @@ from rollout.engine.slots.engine import (
     plan_retirements,
 )
 from rollout.engine.slots.options import ReplayOptions
+from rollout.engine.words.formatting import format_percent, format_quantity
 from rollout.features.lake.engines import (
     DUCKDB,
     POLARS,
@@ -68,6 +69,9 @@ from rollout.kernel.units import MISSING, SILENT, UNUSABLE
 
 FORM: Final = "rollout counts"
 """Key of a Parquet file's metadata under which a file of counts says what was counted."""
+PAIR_COLUMNS: Final = ("version", "lever", "site", "window", "human", "model")
+MAX_LISTED_PAIRS: Final = 5
+"""Divergences that are listed of a version and lever, the most frequent ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,20 @@ class UnitCounts:
         """Return the number of rows of units that are evidence, over tracks, versions, levers."""
         return int(self.frame.filter(pl.col("excluded").is_null())[COUNT].sum())
 
+    def count_pairs(self) -> pl.DataFrame:
+        """Return the units that gates count with answers of both sides, most frequent first.
+
+        A row has `PAIR_COLUMNS` and the number of `units`. They agree where `human` and `model` are
+        equal; a model without a usable answer has the reason, such as `(failed)`.
+        """
+        judged = self.frame.filter(
+            pl.col("track") == "gate",
+            pl.col("excluded").is_null(),
+            pl.col("decided") != MISSING,
+            ~pl.col("predicted").is_in(sorted(SILENT)),
+        ).rename({"decided": "human", "predicted": "model"})
+        return _sum_pairs(judged.rename({COUNT: "units"}), PAIR_COLUMNS)
+
     def write(self, path: str | Path) -> None:
         """Write the counts to a file of Parquet, with what was counted in its metadata."""
         description = {
@@ -116,6 +134,25 @@ class UnitCounts:
         }
         description["seal"] = seal(description)
         self.frame.write_parquet(path, metadata={FORM: json.dumps(description)})
+
+
+def _sum_pairs(pairs: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    sums = pairs.group_by(columns).agg(pl.col("units").sum())
+    return sums.sort("units", *columns, descending=[True, *(False for _ in columns)])
+
+
+def describe_pairs(pairs: pl.DataFrame) -> Iterator[str]:
+    """Yield in how many units each version agrees, and its most frequent divergences."""
+    if pairs.is_empty():
+        yield "No unit has answers of both sides"
+    is_equal = pl.col("human") == pl.col("model")
+    for (version, lever), rows in pairs.group_by("version", "lever", maintain_order=True):
+        total, agreed = int(rows["units"].sum()), int(rows.filter(is_equal)["units"].sum())
+        share = format_percent(agreed / total)
+        yield f"{version} · {lever}: {agreed:,} of {format_quantity(total, 'unit')} agree ({share})"
+        differing = _sum_pairs(rows.filter(~is_equal), ("human", "model"))
+        for human, model, units in differing.head(MAX_LISTED_PAIRS).iter_rows():
+            yield f"  human {human}, model {model}: {units:,}"
 
 
 def seal(description: Mapping[str, Any]) -> str:

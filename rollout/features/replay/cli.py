@@ -23,13 +23,19 @@ from rollout.engine.words.formatting import (
     format_percent,
     format_ratio,
 )
-from rollout.features.lake.counting import list_stages, read_counts, replay_counts
+from rollout.features.lake.counting import (
+    describe_pairs,
+    list_stages,
+    read_counts,
+    replay_counts,
+)
 from rollout.features.replay.compare import PairComparison, PairLoss
 from rollout.features.replay.compare import compare as compare_file
 from rollout.features.replay.replay import build_report, format_ledger
 from rollout.features.replay.replay import replay_files as run_replay
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.comparison import Comparison
+from rollout.features.reports.inputs.divergences import escape_frame
 from rollout.features.reports.pages.text_report import (
     render_comparison,
     render_table,
@@ -76,7 +82,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     outcomes: OutcomesFile = None,
     counts: Annotated[
         Path | None,
-        typer.Option(help="counts of `rollout count` instead of records: the ledger alone"),
+        typer.Option(help="counts of `rollout count` instead of records: ledger and pairs"),
     ] = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
@@ -192,12 +198,18 @@ def _replay_counts(policy: Path, counts: Path, options: ReplayOptions, out: Path
     rules = load_policy(policy)
     if out is not None:
         check_folder(out)
-    result = replay_counts(read_counts(counts, rules, options), rules, options)
+    unit_counts = read_counts(counts, rules, options)
+    result, pairs = replay_counts(unit_counts, rules, options), unit_counts.count_pairs()
     ledger = format_ledger(result, options.salt)
     typer.echo("\n".join(render_table([("cell", "since", "stage"), *list_stages(result)], 3)))
+    typer.echo("\n".join(["", *describe_pairs(pairs)]))
     if out is not None:
-        write_files_atomically(out, {"ledger.jsonl": ledger.encode()})
-        typer.echo("Written: ledger.jsonl. Report and divergences need the records")
+        files = {
+            "ledger.jsonl": ledger.encode(),
+            "pairs.csv": escape_frame(pairs).write_csv().encode(),
+        }
+        write_files_atomically(out, files)
+        typer.echo(f"Written: {', '.join(files)}. Report and lists of cases need the records")
 
 
 def parse_approval_delay(text: str) -> timedelta | None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rollout.features.lake.counting import (
     FORM,
     count_tables,
     count_units,
+    describe_pairs,
     read_counts,
     replay_counts,
 )
@@ -29,6 +31,7 @@ from rollout.features.lake.part_counts import count_classes, merge_counts
 from rollout.features.replay.replay import format_ledger, replay_records
 from rollout.features.replay.requests import ReplayRequest, read_request_records
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.units import SILENT
 from tests.properties import examples
 
 POLICY = """
@@ -184,6 +187,26 @@ def test_the_ledger_of_counts_is_that_of_their_records(tmp_path, connection, uni
     ledger = format_ledger(again, bytes(32))
     assert ledger == format_ledger(replayed.result, bytes(32))
     assert "supervised" in ledger  # it widens, so that equality says something
+
+
+def test_pairs_of_counts_are_those_of_the_units_of_their_records(tmp_path):
+    policy, history = read_rules(), a_long_history(150)
+    units = replay_history(write_history(tmp_path, history), policy).units
+    both_sides = units.filter(
+        (pl.col("track") == "gate") & pl.col("excluded").is_null() & (pl.col("decided") != "")
+    )
+    keys = ("version", "lever", "site", "window", "decided", "predicted")
+    expected = Counter(row for row in both_sides.select(keys).iter_rows() if row[-1] not in SILENT)
+    pairs = count_units(**build_frames(history), policy=policy).count_pairs()
+    rows = [*pairs.iter_rows()]
+    assert {row[:-1]: row[-1] for row in rows} == expected
+    assert [row[-1] for row in rows] == sorted(expected.values(), reverse=True)
+    lines = [*describe_pairs(pairs)]
+    v1 = {row: n for row, n in expected.items() if row[0] == "v1"}
+    agreed = sum(n for row, n in v1.items() if row[-2] == row[-1])
+    assert 0 < agreed < sum(v1.values())
+    assert lines[0].startswith(f"v1 · alarm: {agreed} of {sum(v1.values())} units agree (")
+    assert lines[1:3] == ["  human bear, model none: 4", "  human fox, model none: 2"]
 
 
 def test_counts_of_another_policy_or_salt_are_refused(tmp_path):

@@ -59,7 +59,11 @@ def test_a_replay_of_counts_has_the_ledger_of_the_records(folder):
         "replay", folder / "policy.yaml", f"--counts={folder}/counts.parquet", f"--out={folder}/c"
     )
     assert "supervised v1" in counts.output
-    assert "Report and divergences need the records" in counts.output
+    assert "v1 · alarm: " in counts.output
+    assert "Report and lists of cases need the records" in counts.output
+    pairs = pl.read_csv(folder / "c" / "pairs.csv")
+    assert pairs.columns == ["version", "lever", "site", "window", "human", "model", "units"]
+    assert pairs["units"].sum() > 100
     files = [f"--{name}={folder}/{name}.csv" for name in ("predictions", "decisions", "cases")]
     run("replay", folder / "policy.yaml", *files, f"--out={folder}/r")
     ledgers = [(folder / name / "ledger.jsonl").read_text() for name in ("c", "r")]
