@@ -432,17 +432,15 @@ def show_schedule(request: Request, visitor: CurrentVisitor, rollout: str) -> Re
         rollout=rollout,
         live=live_region,
         days=[
-            (format_day(max(entries[0].at, visitor.at), zone), _list_rows(entries, zone))
+            (
+                format_day(max(entries[0].at, visitor.at), zone),
+                [(_format_time(entry, zone), entry.text) for entry in entries],
+            )
             for entries in days
         ],
         until=format_day(schedule.until, zone),
         zone=zone,
     )
-
-
-def _list_rows(entries: list[ScheduledEntry], zone: str) -> list[tuple[str, str]]:
-    """Return the time and the text of each entry."""
-    return [(_format_time(entry, zone), entry.text) for entry in entries]
 
 
 def _format_time(entry: ScheduledEntry, zone: str) -> str:

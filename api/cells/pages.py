@@ -355,7 +355,7 @@ def show_rollout(
         visitor.caller, Permission.READ, rollout
     )  # first, so that users without access learn no names
     live_region = build_live_region(request, visitor, rollout)
-    timezone = _load_state(visitor, rollout).policy.timezone
+    timezone = visitor.service.state_cache.load_rollout(rollout).state.policy.timezone
     requested_time = parse_requested_time(at, timezone, visitor.at)
     cell_page = load_cell_page(
         visitor.service, visitor.caller, rollout,
@@ -471,10 +471,6 @@ def _build_number_tables(
 
 def _get_time_formatter(visitor: Visitor, zone: str) -> Callable[[datetime], Markup]:
     return partial(format_site_time, zone=zone, visitor=visitor)
-
-
-def _load_state(visitor: Visitor, rollout: str) -> RolloutState:
-    return visitor.service.state_cache.load_rollout(rollout).state
 
 
 def _build_page_context(

@@ -41,7 +41,8 @@ def assign_keys(labels: Sequence[str]) -> tuple[str, ...]:
             keys.append(key)
             continue
         candidates = DIGITS if len(labels) > MAX_LETTER_LABELS else [*_list_letters(label), *DIGITS]
-        keys.append(_find_free_key(candidates, {*RESERVED_KEYS, *own_keys, *keys}))
+        used_keys = {*RESERVED_KEYS, *own_keys, *keys}
+        keys.append(next((key for key in candidates if key not in used_keys), ""))
     return tuple(keys)
 
 
@@ -59,10 +60,6 @@ def _list_letters(label: str) -> list[str]:
         for character in label
         if character.isalnum() and len(lowered := character.lower()) == 1
     ]
-
-
-def _find_free_key(candidates: Iterable[str], used_keys: set[str]) -> str:
-    return next((key for key in candidates if key not in used_keys), "")
 
 
 MAX_TITLE_LABELS = 4

@@ -189,7 +189,8 @@ def _parse_entries(document: Mapping[object, object], file_name: str) -> Iterato
         url, readers = channel.get("url"), channel.get("readers")
         if not (isinstance(url, str) and "://" in url):
             raise ValueError(f"{file_name}: {name} leads to no address; {EXAMPLE}")
-        if ADDRESS_FIELD in _find_server_part(url):
+        server, *_ = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)
+        if ADDRESS_FIELD in server:
             raise ValueError(
                 f"{file_name}: {name} has {ADDRESS_FIELD} in the server's name, so that users would"
                 " choose the server; put it into the path or the query"
@@ -201,11 +202,6 @@ def _parse_entries(document: Mapping[object, object], file_name: str) -> Iterato
             url,
             None if readers is None else _parse_readers(readers, f"{file_name}: {name}"),
         )
-
-
-def _find_server_part(url: str) -> str:
-    """Return the part of a URL with the server, up to the first slash or question mark."""
-    return re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
 
 
 def _parse_readers(readers: object, location: str) -> tuple[str, ...]:

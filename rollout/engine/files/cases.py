@@ -186,7 +186,8 @@ def gather_cases(
     received, received_notes = _collect_time(stack, "received_at", zone_indices, zones.names)
     draws = _collect_fact(stack, DRAWS)
     _check_draws(draws.values)
-    attributes = [_collect_fact(stack, name) for name in _list_attributes(files)]
+    names = dict.fromkeys(name for file in files for name in file.attributes)
+    attributes = [_collect_fact(stack, name) for name in names]
     cases = pl.DataFrame(
         [
             stack.get_texts("case_key").gather(stack.first_mention[stack.cases]).alias("case_key"),
@@ -304,10 +305,6 @@ def _collect_fact(stack: _StackedRows, name: str) -> _CaseFact:
     first_rows = first[stack.cases]
     indices = pl.Series(first_rows).set(pl.Series(first_rows < 0), None)
     return _CaseFact(name, texts, texts.gather(indices), np.flatnonzero(has_value), conflicting)
-
-
-def _list_attributes(files: Sequence[MappedRows]) -> list[str]:
-    return list(dict.fromkeys(name for file in files for name in file.attributes))
 
 
 def _collect_time(

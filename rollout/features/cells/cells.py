@@ -456,9 +456,8 @@ def _build_evidence_facts(
 ) -> "tuple[EvidenceFacts, ...]":
     from rollout.features.reports.figures.evidence_facts import compute_evidence_facts
 
-    version_order = {
-        version: number for number, version in enumerate(_list_versions(inputs.evidence_views))
-    }
+    versions = dict.fromkeys(version for _, version in inputs.evidence_views)  # by first use
+    version_order = {version: number for number, version in enumerate(versions)}
     return tuple(
         sorted(
             compute_evidence_facts(inputs, state_periods, paths, {}),
@@ -487,11 +486,6 @@ def build_current_period(key: "CellVersion", state: RolloutState, at: datetime) 
         compute_held_level(policy, grant_state, at),
         acting_level,
     )
-
-
-def _list_versions(keys: "Iterable[CellVersion]") -> list[str]:
-    """Return the versions in order of first use."""
-    return list(dict.fromkeys(version for _, version in keys))
 
 
 def build_evidence_inputs(

@@ -86,13 +86,10 @@ def send_message(message: dict[str, Any]) -> str:
 
 def _prepare_address(address: Any, key: str) -> None:
     """Add the key to webhooks, and truncate texts too long for a chat."""
-    if isinstance(getattr(address, "headers", None), dict) and not _is_mail(address):
+    is_mail = type(address).__name__ == "NotifyEmail"
+    if isinstance(getattr(address, "headers", None), dict) and not is_mail:
         address.headers = {**address.headers, KEY_HEADER: key}
     address.overflow_mode = "split"
-
-
-def _is_mail(address: Any) -> bool:
-    return type(address).__name__ == "NotifyEmail"
 
 
 def _write_attachment(address: Any, html: str, folder: str) -> list[str] | None:

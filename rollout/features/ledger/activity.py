@@ -197,15 +197,16 @@ def load_recent_activity(
             for cached_rollout in newest_rollouts
             for item in _load_rollout_activity(transaction, caller, cached_rollout, since, limit)
         ]
-    return tuple(sorted(items, key=_sort_key, reverse=True)[:limit])
+    newest_first = sorted(
+        items,
+        key=lambda item: (item.event_description.at, item.rollout, item.event_description.revision),
+        reverse=True,
+    )
+    return tuple(newest_first[:limit])
 
 
 def _find_last_change(cached_rollout: CachedRollout) -> float:
     return 0.0 if cached_rollout.head.at is None else cached_rollout.head.at.timestamp()
-
-
-def _sort_key(item: ActivityItem) -> tuple[datetime, str, int]:
-    return item.event_description.at, item.rollout, item.event_description.revision
 
 
 def _load_rollout_activity(

@@ -7,7 +7,7 @@ Each notification is queued once.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
@@ -186,7 +186,8 @@ def save_notification_channel(
         user_id = _find_user_id(transaction, caller)
         store = NotificationChannels(transaction)
         previous = store.find(user_id, name)
-        chosen_kinds = _date_kinds(kinds, {} if previous is None else previous.kinds, at)
+        since = {} if previous is None else previous.kinds
+        chosen_kinds = {kind: since.get(kind, at) for kind in KINDS if kind in kinds}
         if previous is not None and previous.address == address:
             store.store(replace(previous, kinds=chosen_kinds))
             return
@@ -248,13 +249,6 @@ def _check_choice(service: Service, name: str, address: str, kinds: Collection[s
         )
     if fault := service.channels.find_address_fault(name, address):
         raise NotificationSettingsError(fault)
-
-
-def _date_kinds(
-    kinds: Collection[str], previous_kinds: Mapping[str, datetime], at: datetime
-) -> dict[str, datetime]:
-    """Return since when each kind is chosen, in the order of the catalogue."""
-    return {kind: previous_kinds.get(kind, at) for kind in KINDS if kind in kinds}
 
 
 def _send_code(

@@ -195,11 +195,7 @@ def compute_records_to_alarm(
     )
 
 
-@lru_cache(maxsize=4096)
-def _compute_alarm_delay(
-    reference: float, false_alarm_every: float, observed_level: float
-) -> float:
-    return estimate_detection_records(reference, false_alarm_every, observed_level)
+_compute_alarm_delay = lru_cache(maxsize=4096)(estimate_detection_records)
 
 
 DAYS_PER_YEAR, DAYS_PER_MONTH = 365.0, 30.0

@@ -200,12 +200,11 @@ def _replay_counts(policy: Path, counts: Path, options: ReplayOptions, out: Path
         check_folder(out)
     unit_counts = read_counts(counts, rules, options)
     result, pairs = replay_counts(unit_counts, rules, options), unit_counts.count_pairs()
-    ledger = format_ledger(result, options.salt)
-    typer.echo("\n".join(render_table([("cell", "since", "stage"), *list_stages(result)], 3)))
-    typer.echo("\n".join(["", *describe_pairs(pairs)]))
+    stages = render_table([("cell", "since", "stage"), *list_stages(result)], 3)
+    typer.echo("\n".join([*stages, "", *describe_pairs(pairs)]))
     if out is not None:
         files = {
-            "ledger.jsonl": ledger.encode(),
+            "ledger.jsonl": format_ledger(result, options.salt).encode(),
             "pairs.csv": escape_frame(pairs).write_csv().encode(),
         }
         write_files_atomically(out, files)

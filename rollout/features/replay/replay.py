@@ -426,7 +426,10 @@ def build_replay_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
     request = replayed_files.request
     return replace(
         build_record_inputs(replayed_files),
-        sources=tuple(_build_source(path) for path in _list_input_files(request)),
+        sources=tuple(
+            SourceSummary(path.name, sha256(path.read_bytes()).hexdigest())
+            for path in _list_input_files(request)
+        ),
         command="" if request.policy is None else build_replay_command(request, request.policy),
         product=f"rollout-controller {metadata.version('rollout-controller')}",
         media=partial(_find_media, replayed_files),
@@ -474,10 +477,6 @@ def _list_input_files(request: ReplayRequest) -> tuple[Path, ...]:
         request.planted,
     )
     return tuple(path for path in input_files if path is not None)
-
-
-def _build_source(path: Path) -> SourceSummary:
-    return SourceSummary(path.name, sha256(path.read_bytes()).hexdigest())
 
 
 def build_replay_command(request: ReplayRequest, policy: Path) -> str:

@@ -98,7 +98,13 @@ def format_work_list(items: Sequence[LabelIssue]) -> str:
     text = StringIO(newline="")
     writer = csv.DictWriter(text, rows[0].keys() if rows else REQUIRED_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _format_cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows(
+        {
+            name: escape_cell(value) if isinstance(value, str) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    )
     return text.getvalue()
 
 
@@ -127,10 +133,6 @@ def describe_work_list(files: RecordedFiles, items: WorkList) -> str:
             " wrong are among the unsure ones"
         )
     return text
-
-
-def _format_cell(value: object) -> object:
-    return escape_cell(value) if isinstance(value, str) else value
 
 
 def read_filled_rows(file: Path) -> Sequence[FilledRow]:

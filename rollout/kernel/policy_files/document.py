@@ -232,8 +232,8 @@ def _collect_faults(
         is_repeated = any(unreadable_path[: len(path)] == path for unreadable_path in unreadable)
         if not is_repeated:
             faults.append(DocumentFault(path, _describe_error(error, path)))
-        unreadable.add(_get_parent(path) if is_repeated or error["type"] == "missing" else path)
-        unreadable.add(path)
+        row = path[:-1] or path  # a section at the top is its own row
+        unreadable.update({path, row} if is_repeated or error["type"] == "missing" else {path})
     return faults
 
 
@@ -250,11 +250,6 @@ def _find_misspelt_target(path: DocumentPath, value: DocumentValue) -> DocumentP
 
 def _find_close_key(path: DocumentPath) -> str | None:
     return next(iter(get_close_matches(str(path[-1]), list_keys(path[:-1]), n=1)), None)
-
-
-def _get_parent(path: DocumentPath) -> DocumentPath:
-    """Return the enclosing row of a path; a top-level section is its own parent."""
-    return path[:-1] if len(path) > 1 else path
 
 
 def _drop_unreadable(

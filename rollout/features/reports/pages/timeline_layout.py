@@ -398,13 +398,12 @@ def _describe_column(timeline: CellTimeline, first: int, last: int) -> tuple[str
         return ()
     return (
         _format_time(timeline, first, last),
-        ", ".join(f"{name} {_sum(buckets, key)}" for key, name in DECIDER_NAMES.items()),
+        ", ".join(
+            f"{name} {format_count(sum(getattr(bucket, key) for bucket in buckets))}"
+            for key, name in DECIDER_NAMES.items()
+        ),
         *version_lines,
     )
-
-
-def _sum(buckets: tuple[TimelineBucket, ...], decider: str) -> str:
-    return format_count(sum(getattr(bucket, decider) for bucket in buckets))
 
 
 def _format_time(timeline: CellTimeline, first: int, last: int) -> str:
