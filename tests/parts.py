@@ -28,8 +28,11 @@ BUDGETS: Final = {  # minutes on two idle cores
 }
 LONG_RUNS: Final = Path(__file__).parents[1] / "docs" / "long-runs.toml"
 WORKERS: Final = 2
-TOLERATED: Final = 4.0
-"""A part fails above this many budgets: the same run took 2.5 times as long on a slow machine."""
+TOLERATED: Final = 8.0
+"""A part fails above this many budgets: a commit's tests took 5.6 of them on a slow machine.
+
+Each was as slow on the commit before. What grows shows as over budget long before.
+"""
 SECOND_TRIES: Final = 3
 """A run fails with more tests than this that pass only at a second try."""
 FOLDERS: Final = {"tests/browser": "browser", "tests/first_hour": "first_hour"}
