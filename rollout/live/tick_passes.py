@@ -85,6 +85,7 @@ class Ticker:
         self._held_check = HeldEvidenceCheck()
         self.is_counting = False
         self._next_deletion = BEFORE_ALL
+        self._commits: dict[int, datetime] = {}  # of appends whose tick may have broken off
         self._reset()
 
     def _reset(self) -> None:
@@ -97,7 +98,6 @@ class Ticker:
         self._stored_revision = 0
         self._is_overtaken = False
         self._last_event_slot = BEFORE_ALL
-        self._commits: dict[int, datetime] = {}
 
     def tick(
         self,
@@ -264,6 +264,8 @@ class Ticker:
         """Return the current state, after applying all new events."""
         later = None if self._state is None else self._read_events(transaction, self._state)
         if self._state is None or later is None:
+            if self._state is not None:
+                self._commits.clear()  # of a ledger that another one has replaced
             self._reset()
             state, events = load_state_and_events(transaction, self._rollout_name)
             head = Ledger(transaction, state.rollout).load_head()

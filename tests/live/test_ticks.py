@@ -15,7 +15,7 @@ from rollout.data.counting.count_queue import CountQueue
 from rollout.data.counting.counted_units import CountedUnits
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
-from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import CommitTimes, Ledger
 from rollout.data.ledger.scopes import TickSlots
 from rollout.data.records.records import RecordStore, RejectedRecords
 from rollout.data.tables.tables import counts, tick_slots
@@ -272,6 +272,26 @@ def test_who_broke_off_takes_up_their_slot_and_nothing_is_lost_or_doubled(databa
         rollout = Rollouts(transaction).find("story")
         assert CountQueue(transaction, rollout).count_waiting() == 0
         assert Ledger(transaction, rollout).verify().revision == len(found)
+
+
+@pytest.mark.parametrize("point", ["", "tick.not-done"])
+@on_sqlite
+def test_commits_of_ticks_are_stored_also_of_one_that_broke_off(database, point):
+    def fail(_name):
+        raise BreakError
+
+    ticker = begun_here(database)
+    begun_at = len(written(database)) + 1
+    at = LAST + timedelta(seconds=7)
+    if point:
+        with pytest.raises(BreakError), faults.install_action(fail, point):
+            ticker.tick(at)
+    ticker.tick(LAST + TICK)
+    appended = len(written(database)) + 1 - begun_at
+    assert appended >= 2
+    with database.begin_read() as transaction:
+        commits = CommitTimes(transaction, Rollouts(transaction).find("story"))
+        assert commits.find(begun_at) == (at if point else LAST + TICK)
 
 
 @pytest.mark.slow
