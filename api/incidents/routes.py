@@ -91,6 +91,7 @@ INCIDENT: dict[str, Any] = {
             "records": 40,
         }
     ],
+    "trigger": None,
     "about": "",
     "acknowledged_at": None,
     "acknowledged_by": "",

@@ -18,7 +18,6 @@ from rollout.features.cells.overview import RolloutSummary
 from rollout.features.proposals.proposal_details import Proposal, load_proposal
 from rollout.features.proposals.proposals import list_pending_approvals
 from rollout.kernel.errors import RefusalError
-from rollout.kernel.words import say_alarms
 from rollout.live.rollout_state import RolloutState
 
 MAX_TASKS: Final = 25
@@ -185,7 +184,7 @@ def _build_incident_task(summary: RolloutSummary, incident: Incident) -> Pending
         rollout=summary.name,
         detail=(
             f"{summary.name} {incident.version}".strip(),
-            say_alarms(incident.alarms, incident.reason),
+            incident.cause_text,
         ),
         closes=None,
         since=incident.at,

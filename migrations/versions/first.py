@@ -34,7 +34,7 @@ forms = {
     "DamageCleared": "at by reason slot",
     "EachValue": "attribute value",
     "EmailSet": "at by credentials slot user",
-    "EraBegan": "at by era reason slot",
+    "EraBegan": "at by era reason slot trigger",
     "FactsConfirmed": "at by evidence_hash groups incidents proposal reason slot",
     "FamiliarityChanged": "agreed at attributes by cells judged slot statuses values versions",
     "FreshFact": "agreed condition kind units",
@@ -44,7 +44,7 @@ forms = {
     "IncidentAcknowledged": "at by incident note slot",
     "IncidentOpened": (
         "about alarms at by by_later_records cell effect fact guard holds incident kind "
-        "reason slot version"
+        "reason slot trigger version"
     ),
     "KeyCreated": "at by credentials expires_at prefix slot user",
     "KeyRevoked": "at by credentials prefix slot user",
@@ -88,7 +88,7 @@ forms = {
     "RolloutCreated": "at by salt_hash service_salt_hash slot",
     "SecondFactorAdded": "at by credentials slot user",
     "SecondFactorRemoved": "at by credentials slot user",
-    "Stopped": "at by cells drill reason slot stop",
+    "Stopped": "at by cells drill reason slot stop trigger",
     "StoredAlarm": "against condition over records subject suspensions",
     "StoredReading": "bound condition counts draw_log_e estimate log_e risk",
     "Suspended": "alarms at by cell guard slot version",
@@ -98,6 +98,7 @@ forms = {
         "to_stage version"
     ),
     "TrainingCutoffSet": "at by slot trained_until version",
+    "Trigger": "kind values",
     "UserAdded": "at by credentials service_account slot user",
     "UserDisabled": "at by credentials slot user",
     "UserEnabled": "at by credentials slot user",

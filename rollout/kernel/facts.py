@@ -127,6 +127,22 @@ EDITED_POLICY, EDITED_LADDER, OTHER_TICK, NEW_ERA = "policy", "ladder", "tick", 
 CHANGED_EVIDENCE, SPOKEN_AGAINST, CORRECTED_CLOCK = "evidence", "incidents", "clock"
 USER_NARROWED, NEXT_ATTEMPT, IN_ALARM = "narrowed", "attempt", "alarm"
 """Why a proposal is void, also `TURNED`; its words say what each is about."""
+FORBIDDEN, NO_PERMIT, ENDED_PERMIT, OTHER_ERA = (
+    "forbidden",
+    "no-permit",
+    "ended-permit",
+    "other-era",
+)
+OTHER_DECIDER, NO_PREDICTION, UNSURE = "other-decider", "no-prediction", "unsure"
+OTHER_ACTION, OTHER_ANSWER = "other-action", "other-answer"
+"""Why an action of the model is not authorized."""
+LATER_CASE, CORRECTED_CASE = "case", "corrected-case"
+LATER_PREDICTION, CORRECTED_PREDICTION = "prediction", "corrected-prediction"
+"""`later` of such a trigger: the record that came after the action and shows it."""
+CLOCKS_APART, CLOCK_BACK, SENDER_AHEAD = "clocks-apart", "clock-back", "sender-ahead"
+UNKNOWN_HEAD, LOST_HEAD, LOST_ENTRY = "unknown-head", "lost-head", "lost-entry"
+FAILED_WRITE, FAILED_BATCH, UNFAMILIAR_VALUE = "write", "batch", "unfamiliar"
+"""What else a `Trigger` is of."""
 RECENT_DAYS: Final = 7
 """The last days with units in which few units may be missing, as in the whole attempt."""
 
@@ -205,6 +221,20 @@ class StoredAlarm:
     records: int = 0
     subject: AlarmSubject | None = None
     suspensions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Why the program itself opened an incident, stopped cells or began an era.
+
+    Attributes:
+        kind: one of `TRIGGERS` of `kernel.words`, which says it.
+        values: facts by name, as that sentence has them; no name, key or text, which may have to be
+            erased: the entry has them.
+    """
+
+    kind: str
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Facts in words."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import exp
 from string import Formatter
 from types import MappingProxyType
@@ -10,15 +10,27 @@ from typing import Any, Final
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.facts import (
     CHANGED_EVIDENCE,
+    CLOCK_BACK,
+    CLOCKS_APART,
+    CORRECTED_CASE,
     CORRECTED_CLOCK,
+    CORRECTED_PREDICTION,
     DAYS,
     EDITED_GATE,
     EDITED_LADDER,
     EDITED_POLICY,
     ENDED_GRANT,
+    ENDED_PERMIT,
+    FAILED_BATCH,
+    FAILED_WRITE,
     FEW_OF_VALUE,
+    FORBIDDEN,
     IN_ALARM,
+    LATER_CASE,
+    LATER_PREDICTION,
+    LOST_ENTRY,
     LOST_GATE,
+    LOST_HEAD,
     LOST_STAGE,
     LOW_CEILING,
     MANY_VALUES,
@@ -26,7 +38,13 @@ from rollout.kernel.facts import (
     NEW_ERA,
     NEXT_ATTEMPT,
     NO_HOLDER,
+    NO_PERMIT,
+    NO_PREDICTION,
     NO_UNIT,
+    OTHER_ACTION,
+    OTHER_ANSWER,
+    OTHER_DECIDER,
+    OTHER_ERA,
     OTHER_FLOOR,
     OTHER_HOLDER_STAGE,
     OTHER_STEP,
@@ -39,14 +57,19 @@ from rollout.kernel.facts import (
     REPLACED,
     RETIRED,
     REVIEWERS,
+    SENDER_AHEAD,
     SPOKEN_AGAINST,
     TURNED,
+    UNFAMILIAR_VALUE,
     UNITS,
+    UNKNOWN_HEAD,
+    UNSURE,
     USER_NARROWED,
     AlarmSubject,
     LooserRule,
     StoredAlarm,
     StoredReading,
+    Trigger,
     UnmetRequirement,
     parse_condition,
     parse_facts,
@@ -121,9 +144,9 @@ ALSO_IN_ALARM: Final = "; also in alarm: "
 REPEATED_SUSPENSION: Final = "third suspension in 24 h"
 
 
-def say_alarms(alarms: Iterable[StoredAlarm], reason: str = "") -> str:
-    """Return the alarms of a cell, the first as the cause; a typed reason if there are none."""
-    return ALSO_IN_ALARM.join(map(say_alarm, alarms)) or reason
+def say_alarms(alarms: Iterable[StoredAlarm]) -> str:
+    """Return the alarms of a cell, the first as the cause; "" if there are none."""
+    return ALSO_IN_ALARM.join(map(say_alarm, alarms))
 
 
 def say_alarm(alarm: StoredAlarm) -> str:
@@ -268,6 +291,82 @@ def say_void(
     )
 
 
+LOST: Final = (
+    " revision {revision}, which this ledger lost: a backup was restored or a failover lost rows;"
+    " see what was lost, stops above all, then resume"
+)
+TRIGGERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        FORBIDDEN: "{acted}{later:later}the scope did not allow it then, nor does a lease",
+        NO_PERMIT: "{acted}no permit of ours names this case and version",
+        ENDED_PERMIT: "{acted}its permit had ended",
+        OTHER_ERA: "{acted}its permit is of another era: the database was restored in between",
+        OTHER_DECIDER: "{acted}its permit says that a {decider} decides",
+        NO_PREDICTION: "{acted}{later:later}no prediction of this version was stored before the"
+        " action or with it",
+        UNSURE: "{acted}{later:later}the predicted confidence is below the policy's floor",
+        OTHER_ACTION: "{acted}{later:later}it is not the policy's action for the predicted answer",
+        OTHER_ANSWER: "{acted}{later:later}another name of the version answered the case otherwise",
+        CLOCKS_APART: "clocks disagree: {clocks:clocks}; set them right and restart; if one was"
+        " over 12 h behind, run `rollout doctor --rebuild --repair` before",
+        CLOCK_BACK: "the clock shows {clock}, but the last entry or tick is of {latest}; if the"
+        " clock is right acknowledge this, else set it right first",
+        SENDER_AHEAD: "{about} dated an action {dated} and sent it by {received}: set its clock, or"
+        " let it count from the answer's `issued_at`",
+        UNKNOWN_HEAD: "{about} has sent revision {revision} with a hash that is not here, and no"
+        " code of this service proves that it was: humans decide for it; see where it got the head,"
+        " and delete its stored head if the restore was wanted",
+        LOST_HEAD: "{about:client} has seen" + LOST,
+        LOST_ENTRY: "a replica has read" + LOST,
+        FAILED_WRITE: "a write{ledger:ledger} failed, last seen at {at}: {reason}",
+        FAILED_BATCH: "a write of {rows} rows with `{holds}`{ledger:ledger} failed, last seen at"
+        " {at}: {reason}",
+        UNFAMILIAR_VALUE: "unfamiliar: {about}, {units} unit{units:s} judged today, {agreed} of"
+        " {judged} agree",
+    }
+)
+LATER_RECORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "": "",
+        LATER_CASE: "its case came later: ",
+        CORRECTED_CASE: "its case was corrected later: ",
+        LATER_PREDICTION: "its prediction came later: ",
+        CORRECTED_PREDICTION: "its prediction was corrected later: ",
+    }
+)
+CLOCKS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "wall": "the wall clock",
+        "boot": "the seconds since start",
+        "database": "the database's clock",
+    }
+)
+
+
+def say_cause(
+    reason: str,
+    trigger: Trigger | None = None,
+    alarms: Iterable[StoredAlarm] = (),
+    about: str = "",
+    version: str = "",
+) -> str:
+    """Return why an incident opened or cells were stopped, by what their entry says.
+
+    `reason` is the text of others: a user's, a database's, or what a check of evidence found.
+
+    Raises:
+        LookupError, TypeError, ValueError: the trigger's kind or one of its values is none.
+
+    >>> say_cause("", Trigger(FORBIDDEN, {"later": "case"}), about="c1", version="v7")
+    'v7 acted on c1: its case came later: the scope did not allow it then, nor does a lease'
+    """
+    if trigger is None:
+        return say_alarms(alarms) or reason
+    acted = f"{version} acted on {about}: " if about else ""
+    values = {"about": about, "acted": acted, "reason": reason, "later": "", "ledger": ""}
+    return _FactFormatter().vformat(TRIGGERS[trigger.kind], (), values | trigger.values)
+
+
 LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "all-cases": "cases of every account that may send them count for gates",
@@ -349,15 +448,23 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "windows": "windows are cut otherwise: hours come under other gates than before",
     }
 )
-LOOSER_VALUES: Final[Mapping[str, Callable[[Any], str]]] = MappingProxyType(
+FACT_VALUES: Final[Mapping[str, Callable[[Any], str]]] = MappingProxyType(
     {
         "": lambda value: ", ".join(value) if isinstance(value, list) else str(value),
         "%": lambda share: f"{float(share) * 100:g} %",
+        "client": lambda about: about or "a client",
+        "clocks": lambda times: ", ".join(
+            f"{CLOCKS[name]} {datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S}Z"
+            for name, at in times.items()
+        ),
         "condition": lambda facts: str(parse_condition(facts)),
         "digest": shorten_content,
         "drawn": lambda share: describe_decided(float(share)),
+        "later": LATER_RECORDS.__getitem__,
+        "ledger": lambda ledger: f" to the {ledger} ledger" if ledger else "",
         "outcome": lambda facts: _say_outcome(parse_facts(OutcomeRule, facts)),
         "releases": describe_releases,
+        "s": lambda count: "" if count == 1 else "s",
         "threshold": lambda facts: parse_condition(facts).threshold_text,
         "time": lambda seconds: format_duration(timedelta(seconds=float(seconds))),
     }
@@ -365,10 +472,10 @@ LOOSER_VALUES: Final[Mapping[str, Callable[[Any], str]]] = MappingProxyType(
 """How the values of a sentence are said, by what follows their names in it."""
 
 
-class _LooserValues(Formatter):
+class _FactFormatter(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         """Return a value as its sentence has it."""
-        return LOOSER_VALUES[format_spec](value)
+        return FACT_VALUES[format_spec](value)
 
 
 def say_looser(looser: LooserRule) -> str:
@@ -380,7 +487,7 @@ def say_looser(looser: LooserRule) -> str:
     >>> say_looser(LooserRule("audit", {"stage": "autonomous", "new": "0.05"}))
     'autonomous: fewer audits, 5 %'
     """
-    text = _LooserValues().vformat(LOOSER_RULES[looser.kind], (), looser.values)
+    text = _FactFormatter().vformat(LOOSER_RULES[looser.kind], (), looser.values)
     more = f" and {looser.others} more cells" if looser.others else ""
     return text + (f", in {', '.join(map(str, looser.cells))}{more}" if looser.cells else "")
 

@@ -42,6 +42,8 @@ from rollout.data.database.session import Database, load_database_time
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incident_kinds import CLOCK_BEHIND, WRITES_FAILED
 from rollout.engine.decide.incidents import MAX_OPEN_INCIDENTS
+from rollout.kernel.facts import CLOCKS_APART, Trigger
+from rollout.kernel.words import say_cause
 from rollout.live.clock import Clock
 from rollout.live.rollout_state import execute_command
 from rollout.live.stop_latches import StopLatches
@@ -207,19 +209,18 @@ MAX_TICK_SKEW = timedelta(minutes=1)
 MAX_REPLICA_SKEW = timedelta(seconds=5)
 """With a greater difference, a lease could end after the stop latency; then humans decide."""
 
-REMEDY = (
-    "set them right and restart; if one was over 12 h behind, run "
-    "`rollout doctor --rebuild --repair` before"
-)
-"""Guards find records that a clock stamped late by less."""
-
 
 @dataclass(frozen=True, slots=True)
 class CheckedTime:
-    """The instant to use; `skew_text` describes disagreeing clocks, else empty."""
+    """The instant to use, and what the clocks show if they disagree."""
 
     at: datetime
-    skew_text: str = ""
+    skew: Trigger | None = None
+
+    @property
+    def skew_text(self) -> str:
+        """Return how the clocks disagree; "" if they agree."""
+        return say_cause("", self.skew)
 
 
 class ClockCheck:
@@ -233,25 +234,23 @@ class ClockCheck:
         """Return the wall time, or the earliest clock if they disagree."""
         checked_time = self._compare_clocks()
         # the live demo's player, or a machine that sleeps, may move the time between two reads
-        return self._compare_clocks() if checked_time.skew_text else checked_time
+        return self._compare_clocks() if checked_time.skew else checked_time
 
     def _compare_clocks(self) -> CheckedTime:
         wall_time = self._clock.now()
         monotonic_time = self._started_at + timedelta(
             seconds=self._clock.read_boot_clock() - self._boot_seconds
         )
-        times_by_clock = {"the wall clock": wall_time, "the seconds since start": monotonic_time}
+        times_by_clock = {"wall": wall_time, "boot": monotonic_time}
         with self._database.begin_read() as transaction:
             database_time = load_database_time(transaction)
         if database_time is not None:
-            times_by_clock["the database's clock"] = database_time
+            times_by_clock["database"] = database_time
         earliest, latest = min(times_by_clock.values()), max(times_by_clock.values())
         if latest - earliest <= MAX_TICK_SKEW:
             return CheckedTime(wall_time)
-        clock_texts = ", ".join(
-            f"{clock_name} {time:%Y-%m-%d %H:%M:%S}Z" for clock_name, time in times_by_clock.items()
-        )
-        return CheckedTime(earliest, f"clocks disagree: {clock_texts}; {REMEDY}")
+        clocks = {name: time.isoformat(timespec="seconds") for name, time in times_by_clock.items()}
+        return CheckedTime(earliest, Trigger(CLOCKS_APART, {"clocks": clocks}))
 
 
 class CheckedClock:
@@ -274,7 +273,7 @@ def report_clock_skew(database: Database, checked_time: CheckedTime) -> None:
     """Open an incident in every rollout, unless one is open."""
     rollout_names = list_rollout_names(database)
     open_incident = OpenIncident(
-        at=checked_time.at, kind=CLOCK_BEHIND.name, reason=checked_time.skew_text
+        at=checked_time.at, kind=CLOCK_BEHIND.name, trigger=checked_time.skew
     )
     for rollout_name in rollout_names:
         execute_command(database, rollout_name, lambda _: open_incident)

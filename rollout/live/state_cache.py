@@ -37,6 +37,7 @@ from rollout.engine.decide.assignment_table import EDGE_MARGIN, AssignmentTable
 from rollout.engine.decide.commands import StopAfterRollback
 from rollout.engine.decide.scope import Scope, Stop, format_revision
 from rollout.engine.ledger.ledger import BrokenLedgerError
+from rollout.kernel.facts import LOST_ENTRY, Trigger
 from rollout.kernel.policy.policy import Policy
 from rollout.live.autonomy import MAX_REPLICA_SKEW, measure_clock_skew
 from rollout.live.clock import Clock
@@ -452,10 +453,8 @@ def _build_stop(known_rollout: CachedRollout, at: datetime) -> StopAfterRollback
     return StopAfterRollback(
         at=at,
         era=era,
-        reason=(
-            f"a replica has read revision {format_revision(era, known_rollout.head.revision)}, "
-            "which this ledger lost: a backup was restored or a failover lost rows; see what was "
-            "lost, stops above all, then resume"
+        trigger=Trigger(
+            LOST_ENTRY, {"revision": format_revision(era, known_rollout.head.revision)}
         ),
     )
 

@@ -6,9 +6,8 @@ from datetime import timedelta
 import pytest
 
 from rollout.engine.events import Narrowed
-from rollout.engine.records.reviews import TOO_UNSURE
-from rollout.features.records.action_authorization import SCOPE_FORBADE
 from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.facts import UNSURE, Trigger
 from rollout_client.client import EdgeClient
 from tests.api.field_box import (
     BEARS,
@@ -20,6 +19,7 @@ from tests.api.field_box import (
     send,
     steady,
 )
+from tests.api.records.test_acted_before import CASE_CAME_LATER, CASE_CORRECTED_LATER
 from tests.attacks.test_acts_that_nobody_asked_for import incidents
 from tests.client.edge_clients import MovableClocks
 from tests.data.databases import on_sqlite
@@ -124,7 +124,7 @@ def test_an_action_is_judged_by_the_floor_of_its_case_and_not_by_the_lowest(clie
     lied = request_permit(client, "c2", confidence=0.9)
     send(client, case("c2"), prediction("c2", confidence=0.7), action(lied, "c2"))
     assert permissions(client, "c2") == ["unauthorized"]
-    assert incidents(database) == [("c2", TOO_UNSURE)]
+    assert incidents(database) == [("c2", Trigger(UNSURE, {}))]
     other = request_permit(client, "c3", site="lake", confidence=0.7)
     send(client, case("c3", "lake"), prediction("c3", confidence=0.7), action(other, "c3"))
     assert permissions(client, "c3") == ["authorized"]
@@ -137,7 +137,7 @@ def test_an_early_action_is_judged_by_the_floor_once_its_case_comes(client, data
         permit = request_permit(client, key, confidence=0.9)
         send(client, prediction(key, confidence=confidence), action(permit, key))
         assert send(client, case(key))[0]["status"] == "accepted"
-    assert incidents(database) == [("c1", f"its case came later: {SCOPE_FORBADE}")]
+    assert incidents(database) == [("c1", CASE_CAME_LATER)]
 
 
 @on_sqlite
@@ -150,7 +150,7 @@ def test_a_case_that_is_moved_to_a_stricter_cell_is_judged_there(client, databas
         send(client, action(permit, key))
         assert permissions(client, key) == ["authorized"]
         send(client, case(key, "creek", revision=2))
-    assert incidents(database) == [("c1", f"its case was corrected later: {SCOPE_FORBADE}")]
+    assert incidents(database) == [("c1", CASE_CORRECTED_LATER)]
 
 
 @on_sqlite
@@ -167,8 +167,8 @@ def test_a_prediction_that_is_made_surer_after_the_action_covers_nothing(client,
         send(client, prediction(key, confidence=0.95, revision=2))
         send(client, case(key, "creek", revision=2 if key == "c1" else 1))
     assert incidents(database) == [
-        ("c1", f"its case was corrected later: {SCOPE_FORBADE}"),
-        ("c2", f"its case came later: {SCOPE_FORBADE}"),
+        ("c1", CASE_CORRECTED_LATER),
+        ("c2", CASE_CAME_LATER),
     ]
 
 
@@ -179,7 +179,7 @@ def test_a_snapshots_permit_is_judged_by_the_floor_too(client, database):
     send(client, case(), prediction(confidence=0.7), action(box.permit))
     send(client, case("c2"), prediction("c2", confidence=0.8), action(box.permit, "c2"))
     assert [permissions(client, key) for key in ("c1", "c2")] == [["unauthorized"], ["authorized"]]
-    assert incidents(database) == [("c1", TOO_UNSURE)]
+    assert incidents(database) == [("c1", Trigger(UNSURE, {}))]
 
 
 @on_sqlite

@@ -6,9 +6,8 @@ import pytest
 from sqlalchemy import select
 
 from rollout.data.tables.tables import actions
-from rollout.engine.records.reviews import NO_PREDICTION, OTHER_ACTION
 from rollout.features.records import ingest
-from rollout.features.records.unauthorized_actions import PREDICTION_CORRECTED_LATER
+from rollout.kernel.facts import CORRECTED_PREDICTION, NO_PERMIT, NO_PREDICTION, OTHER_ACTION, Trigger
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.field_box import (
     BEARS,
@@ -43,7 +42,7 @@ def floored(database):
 def incidents(database):
     with database.begin_read() as transaction:
         scope = load_rollout_state(transaction, "bears").scope
-    return [(i.about, i.reason.partition(": ")[2]) for i in scope.open_incidents.values()]
+    return [(i.about, i.trigger) for i in scope.open_incidents.values()]
 
 
 def kinds(database):
@@ -64,7 +63,7 @@ def test_who_asks_about_one_answer_and_does_another_is_unauthorized(client, data
         send(client, action(permit, key, action=did))
     assert permissions(client, "c1") == ["authorized"]
     assert permissions(client, "c2") == ["unauthorized"]
-    assert incidents(database) == [("c2", OTHER_ACTION)]
+    assert incidents(database) == [("c2", Trigger(OTHER_ACTION, {}))]
     assert kinds(database) == ["bound", "bound"]
 
 
@@ -94,7 +93,7 @@ def test_without_a_prediction_nothing_is_authorized_and_none_made_up_later_helps
     send(client, case(), action(permit))
     send(client, prediction())
     assert permissions(client) == ["unauthorized"]
-    assert incidents(database) == [("c1", NO_PREDICTION)]
+    assert incidents(database) == [("c1", Trigger(NO_PREDICTION, {}))]
     assert kinds(database) == ["unbound"]
 
 
@@ -108,7 +107,10 @@ def test_nor_is_a_snapshot_worth_anything_without_one(client, database, service)
     send(client, case("c3", "lake"), prediction("c3"), action(permit, "c3"))
     found = [permissions(client, key) for key in ("c1", "c2", "c3")]
     assert found == [["unauthorized"], ["unauthorized"], ["authorized"]]
-    assert incidents(database) == [("c1", NO_PREDICTION), ("c2", OTHER_ACTION)]
+    assert incidents(database) == [
+        ("c1", Trigger(NO_PREDICTION, {})),
+        ("c2", Trigger(OTHER_ACTION, {})),
+    ]
 
 
 @on_sqlite
@@ -142,8 +144,8 @@ def test_a_prediction_that_is_corrected_later_is_judged_again(client, database, 
     send(client, case(), prediction(), action(permit))
     for _ in range(2):
         send(client, prediction(**NONE, revision=2))
-    reason = f"{PREDICTION_CORRECTED_LATER}{OTHER_ACTION}"
-    assert incidents(database) == [("c1", reason)] * found
+    trigger = Trigger(OTHER_ACTION, {"later": CORRECTED_PREDICTION})
+    assert incidents(database) == [("c1", trigger)] * found
     assert permissions(client) == ["authorized"]
 
 
@@ -152,4 +154,4 @@ def test_a_prediction_that_is_corrected_later_is_judged_again(client, database, 
 def test_a_doubt_in_the_prediction_leaves_no_permit_though_the_question_was_sure(client, database):
     permit = request_permit(client, confidence=0.99, prediction=BEAR | {"confidence": 0.3})
     send(client, action(permit))
-    assert incidents(database) == [("c1", "no permit of ours names this case and version")]
+    assert incidents(database) == [("c1", Trigger(NO_PERMIT, {}))]

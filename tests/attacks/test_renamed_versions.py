@@ -11,8 +11,7 @@ from rollout.engine.decide.assignment import CaseQuestion
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.events import VersionFirstUsed, VersionRenamed
-from rollout.engine.records.reviews import OTHER_ANSWER
-from rollout.features.records.unauthorized_actions import CASE_CAME_LATER, PREDICTION_CAME_LATER
+from rollout.kernel.facts import LATER_PREDICTION, OTHER_ANSWER, Trigger
 from rollout.live.consistency_check import rebuild_derived_tables
 from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy
@@ -21,6 +20,7 @@ from rollout.live.tick_passes import Ticker
 from tests.api.field_box import action, permissions, send
 from tests.api.field_box import case as case_of_field
 from tests.api.field_box import prediction as prediction_of_field
+from tests.api.records.test_acted_before import CASE_CAME_LATER
 from tests.api.records.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY
 from tests.attacks.test_acts_that_nobody_asked_for import incidents
@@ -205,7 +205,8 @@ def test_an_answer_under_another_name_is_judged_also_after_the_action(
     for _ in range(2):
         send(client, prediction_of_field(answers={"alarm": label}))
     send(client, prediction_of_field(version="v1b"))
-    assert incidents(database) == [("c1", f"{PREDICTION_CAME_LATER}{OTHER_ANSWER}")] * found
+    trigger = Trigger(OTHER_ANSWER, {"later": LATER_PREDICTION})
+    assert incidents(database) == [("c1", trigger)] * found
 
 
 @on_sqlite
@@ -217,7 +218,7 @@ def test_an_action_under_a_later_name_is_judged_by_the_case_that_comes_later(
     sent_answer = {**prediction_of_field(), "version": "v1b"}
     send(client, sent_answer, {**action(ask(client, "v1b")["permit"]), "version": "v1b"})
     send(client, case_of_field(site=site))
-    assert [reason for _, reason in incidents(database)] == found
+    assert [trigger for _, trigger in incidents(database)] == found
     assert permissions(client) == ["authorized"]
 
 

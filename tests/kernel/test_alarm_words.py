@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.kernel.facts import AlarmSubject, StoredAlarm, parse_facts, to_facts
+from rollout.kernel.facts import AlarmSubject, StoredAlarm, Trigger, parse_facts, to_facts
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.policy import Guard, describe_guard
 from rollout.kernel.populations import BothArms, EachValue
 from rollout.kernel.units import OutcomeRule
-from rollout.kernel.words import say_against, say_alarm, say_alarms
+from rollout.kernel.words import TRIGGERS, say_against, say_alarm, say_cause
 from tests.factories import policy
 
 REVENUE = OutcomeRule("revenue", 0.0, 100.0, timedelta(days=1), "EUR")
@@ -101,11 +101,11 @@ def test_silence_gain_and_repeated_suspensions_have_no_shares():
 def test_alarms_of_one_cell_are_one_text_and_without_any_a_user_gives_the_reason():
     first = StoredAlarm(of("agreement", 0.9), against=9, records=9)
     second = StoredAlarm(BY_GROUP, against=31, records=60, subject=AlarmSubject("group", "new"))
-    assert say_alarms((first, second)) == (
+    assert say_cause("", alarms=(first, second)) == (
         "agreement at least 90 %: 9 of 9 blind decisions disagree; also in alarm: agreement of"
         " group=new at least 90 %: 31 of 60 blind decisions disagree"
     )
-    assert say_alarms((), "snow on the lens") == "snow on the lens"
+    assert say_cause("snow on the lens") == "snow on the lens"
 
 
 def test_an_alarm_is_its_facts():
@@ -138,3 +138,86 @@ def test_a_guard_has_an_id_of_its_facts_and_a_text_of_its_own():
     assert rules.describe_guards({guard.id, "drift<=0.1", "cost<=0.2"}) == (
         "cost<=0.2, drift of decisions at most 10 %, recall of bear (picture) at least 80 % over 4h"
     )
+
+
+REVISION = " revision 2-57, which this ledger lost: a backup was restored or a failover lost rows;"
+TIMES = {"wall": "2027-06-01T12:00:00+00:00", "database": "2027-06-01T14:00:00+00:00"}
+ACTED = {
+    "forbidden": "the scope did not allow it then, nor does a lease",
+    "no-permit": "no permit of ours names this case and version",
+    "ended-permit": "its permit had ended",
+    "other-era": "its permit is of another era: the database was restored in between",
+    "other-decider": "its permit says that a human decides",
+    "no-prediction": "no prediction of this version was stored before the action or with it",
+    "unsure": "the predicted confidence is below the policy's floor",
+    "other-action": "it is not the policy's action for the predicted answer",
+    "other-answer": "another name of the version answered the case otherwise",
+}
+SAID = [
+    *((kind, {"decider": "human"}, f"v7 acted on k: {text}") for kind, text in ACTED.items()),
+    (
+        "clocks-apart",
+        {"clocks": TIMES},
+        "clocks disagree: the wall clock 2027-06-01 12:00:00Z, the database's clock 2027-06-01 14:",
+    ),
+    (
+        "clock-back",
+        {"clock": "11:00", "latest": "12:00"},
+        "the clock shows 11:00, but the last entry or tick is of 12:00; if the clock is right",
+    ),
+    (
+        "sender-ahead",
+        {"dated": "13:00", "received": "12:00"},
+        "k dated an action 13:00 and sent it by 12:00: set its clock, or let it count from the",
+    ),
+    ("unknown-head", {"revision": 57}, "k has sent revision 57 with a hash that is not here, and"),
+    ("lost-head", {"revision": "2-57"}, "k has seen" + REVISION),
+    ("lost-entry", {"revision": "2-57"}, "a replica has read" + REVISION),
+    ("write", {"at": "12:00"}, "a write failed, last seen at 12:00: disk full"),
+    ("write", {"at": "12:00", "ledger": "access"}, "a write to the access ledger failed, last"),
+    (
+        "batch",
+        {"at": "12:00", "rows": 9, "holds": "records"},
+        "a write of 9 rows with `records` failed, last seen at 12:00: disk full",
+    ),
+    (
+        "unfamiliar",
+        {"units": 9, "agreed": 14, "judged": 20},
+        "unfamiliar: k, 9 units judged today, 14 of 20 agree",
+    ),
+    (
+        "unfamiliar",
+        {"units": 1, "agreed": 0, "judged": 1},
+        "unfamiliar: k, 1 unit judged today, 0 of 1 agree",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "text"), SAID)
+def test_what_the_program_saw_has_words(kind, values, text):
+    trigger = Trigger(kind, values)
+    assert say_cause("disk full", trigger, about="k", version="v7").startswith(text)
+    assert parse_facts(Trigger, json.loads(json.dumps(to_facts(trigger)))) == trigger
+    assert {said for said, _, _ in SAID} == TRIGGERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("later", "text"),
+    [
+        ("case", "came"),
+        ("corrected-case", "was corrected"),
+        ("prediction", "came"),
+        ("corrected-prediction", "was corrected"),
+    ],
+)
+def test_an_action_may_be_shown_by_what_came_later(later, text):
+    record = later.removeprefix("corrected-")
+    for kind in ("forbidden", "no-prediction", "unsure", "other-action", "other-answer"):
+        said = say_cause("", Trigger(kind, {"later": later}), about="k", version="v7")
+        assert said == f"v7 acted on k: its {record} {text} later: {ACTED[kind]}"
+
+
+def test_a_stop_names_no_client_and_a_receipt_no_case():
+    lost = say_cause("", Trigger("lost-head", {"revision": "2-57"}))
+    assert lost.startswith("a client has seen" + REVISION)
+    assert say_cause("", Trigger("no-permit", {})).startswith("no permit of ours names this case")

@@ -23,6 +23,7 @@ from rollout.data.tables.tables import (
 from rollout.engine.decide.commands import AcknowledgeIncident, StopCells
 from rollout.engine.events import ClockCorrected, IncidentOpened, ProposalRaised, Suspended
 from rollout.kernel.calendar.instants import to_instant
+from rollout.kernel.facts import CLOCK_BACK
 from rollout.live.evidence.live_evidence import EvidenceCheck, sample_evidence
 from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import Ticker
@@ -117,7 +118,7 @@ def test_set_right_and_acknowledged_all_is_counted_as_if_it_had_never_been(datab
     (opened,) = tick(right, HALF + TICK)
     assert isinstance(opened, IncidentOpened)
     assert opened.kind == "clock"
-    assert opened.reason.endswith("if the clock is right acknowledge this, else set it right first")
+    assert opened.trigger.kind == CLOCK_BACK
     assert tick(right, HALF + 2 * TICK) == ()  # it waits
     acknowledge(database, HALF + 2 * TICK, opened.incident)
     events = tick(right, HALF + 3 * TICK)

@@ -17,6 +17,7 @@ from rollout.engine.events import (
     RecordsPurged,
     ReportSealed,
 )
+from rollout.kernel.facts import LOST_HEAD, Trigger
 from tests.engine.decide.test_promises import PEOPLE, Promises
 from tests.engine.slots.stories import a_course, a_history, a_policy, a_story, prepared, seeded
 from tests.ledger_verifier import compare_histories, write_ledger
@@ -52,7 +53,14 @@ class VerifiedHistory(Promises):
     @precondition(lambda self: len(self.events) > 40 and self.scope.era < 3)
     @rule()
     def roll_back(self):
-        self.ask(StopAfterRollback(at=self.clock, era=self.scope.era, reason="r", about="box"))
+        self.ask(
+            StopAfterRollback(
+                at=self.clock,
+                era=self.scope.era,
+                trigger=Trigger(LOST_HEAD, {"revision": "9"}),
+                about="box",
+            )
+        )
 
     @precondition(lambda self: len(self.events) > 40)
     @rule(place=st.integers(0, 9))

@@ -47,8 +47,8 @@ from rollout.engine.decide.scope import OfKind
 from rollout.engine.events import LedgerEvent
 from rollout.engine.ledger.ledger import LedgerText, read_body
 from rollout.kernel.calendar.instants import MICROSECOND, Cell
-from rollout.kernel.facts import StoredAlarm, parse_facts
-from rollout.kernel.words import say_alarms
+from rollout.kernel.facts import StoredAlarm, Trigger, parse_facts
+from rollout.kernel.words import say_cause
 
 LISTS: Final = MappingProxyType({"proposals": proposals, "incidents": incidents})
 
@@ -278,11 +278,12 @@ def _build_row(row: Row[Any]) -> IncidentRow:
     texts = {} if row.text is None else {"reason": LedgerText(row.salt, row.text)}
     body = read_body(row.row_kind, json.loads(row.body), texts)
     alarms = (parse_facts(StoredAlarm, alarm) for alarm in body.get("alarms", ()))
+    trigger = parse_facts(Trigger, body["trigger"]) if "trigger" in body else None
     return IncidentRow(
         **_read_columns(row),
         rollout=row.name,
         did=body["effect"],
-        reason=say_alarms(alarms, body["reason"]),
+        reason=say_cause(body["reason"], trigger, alarms, body["about"], row.version),
         cursor=IncidentCursor(row.opened_at, row.rollout, row.opened_revision),
     )
 

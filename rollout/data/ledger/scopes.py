@@ -53,7 +53,7 @@ from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.scope import Scope
 from rollout.engine.decide.stops import StopOrder
 from rollout.kernel.calendar.instants import Cell, to_micros
-from rollout.kernel.facts import StoredAlarm, parse_facts, to_facts
+from rollout.kernel.facts import StoredAlarm, Trigger, parse_facts, to_facts
 
 REVISIONS_BETWEEN: Final = 200
 """Revisions between two stored scopes."""
@@ -140,6 +140,10 @@ def decode_scope(body: list[Any], row_hash: str | None) -> Scope | None:
     return scope
 
 
+FACT_KINDS: Final = (StoredAlarm, Trigger)
+"""Stored as the ledger has them."""
+
+
 def to_plain(value: Any) -> Any:
     """Return a scope, or a part of one, as JSON values."""
     match value:
@@ -151,9 +155,9 @@ def to_plain(value: Any) -> Any:
             return sorted(to_plain(item) for item in value)
         case tuple():
             return [to_plain(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, StoredAlarm):
+    if is_dataclass(value) and not isinstance(value, FACT_KINDS):
         return [to_plain(getattr(value, field.name)) for field in fields(value)]
-    return to_facts(value) if isinstance(value, StoredAlarm) else value
+    return to_facts(value) if isinstance(value, FACT_KINDS) else value
 
 
 def from_plain(kind: Any, value: Any) -> Any:
@@ -167,8 +171,8 @@ def _build_reader(kind: Any) -> Callable[[Any], Any]:
     if get_origin(kind) is UnionType:
         read_part = _build_reader(get_args(kind)[0])
         return lambda value: None if value is None else read_part(value)
-    if kind is StoredAlarm:
-        return partial(parse_facts, StoredAlarm)
+    if kind in FACT_KINDS:
+        return partial(parse_facts, kind)
     if is_dataclass(kind):
         return _build_record_reader(kind)
     if get_args(kind):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # accounts and ledgers need commands, without what evidence i
     from collections.abc import Callable, Collection, Mapping
 
     from rollout.kernel.calendar.instants import Cell
+    from rollout.kernel.facts import Trigger
     from rollout.kernel.policy.cell_evidence import VersionEvidence
     from rollout.kernel.policy.gates import FreshEvidence
     from rollout.kernel.policy.policy import Policy
@@ -218,12 +219,13 @@ class OpenIncident(Command):
     """Open an incident of a kind that commands open.
 
     Nothing is opened while an equal incident is open. Equal are incidents of the same kind about
-    the same case or account, or with the same reason, cell and version; without any all `clock`
-    incidents are equal. All `evidence_changed` ones are. `about` is stored in the ledger for ever.
+    the same case or account; without any all `clock` incidents are equal. All `evidence_changed`
+    ones are. `about` is stored in the ledger for ever, `reason` is a text that others wrote.
     """
 
     kind: str
-    reason: str
+    reason: str = ""
+    trigger: Trigger | None = None
     cell: Cell | None = None
     version: str = ""
     about: str = ""
@@ -238,7 +240,7 @@ class StopAfterRollback(Command):
     """
 
     era: int
-    reason: str
+    trigger: Trigger
     about: str = ""
 
 

@@ -36,7 +36,7 @@ from rollout.engine.events import (
     SuspensionCleared,
 )
 from rollout.kernel.calendar.instants import SHADOW, Cell
-from rollout.kernel.facts import IN_ALARM, NEW_ERA, StoredAlarm
+from rollout.kernel.facts import IN_ALARM, NEW_ERA, StoredAlarm, Trigger
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.cell_evidence import (
     GuardReading,
@@ -364,19 +364,26 @@ def stop_after_rollback(command: StopAfterRollback, pending: PendingEvents) -> N
             incident=pending.next_incident_id,
             kind=LEDGER_ROLLED_BACK.name,
             effect=LEDGER_ROLLED_BACK.effects[1].name,
-            reason=command.reason,
+            trigger=command.trigger,
             about=command.about,
         )
     )
-    _begin_era(pending, ENGINE, command.reason, command.era)
+    _begin_era(pending, ENGINE, command.era, trigger=command.trigger)
 
 
 def accept_restore(command: AcceptRestore, pending: PendingEvents) -> None:
     """Begin an era and stop every cell, in a user's name."""
-    _begin_era(pending, command.by.name, command.reason, command.known_era)
+    _begin_era(pending, command.by.name, command.known_era, reason=command.reason)
 
 
-def _begin_era(pending: PendingEvents, by: str, reason: str, known_era: int) -> None:
+def _begin_era(
+    pending: PendingEvents,
+    by: str,
+    known_era: int,
+    *,
+    reason: str = "",
+    trigger: Trigger | None = None,
+) -> None:
     """Begin an era above each known one.
 
     Open proposals end: the lost entries may have rejected them.
@@ -384,11 +391,13 @@ def _begin_era(pending: PendingEvents, by: str, reason: str, known_era: int) -> 
     era = max(pending.scope.era, known_era) + 1
     for proposal in tuple(pending.scope.proposals):
         pending.void_proposal(proposal, NEW_ERA, str(era))
-    pending.emit(EraBegan(at=pending.at, by=by, era=era, reason=reason))
+    pending.emit(EraBegan(at=pending.at, by=by, era=era, reason=reason, trigger=trigger))
     cells = list_unstopped_cells(pending.scope, pending.policy.cells)
     if cells:
         stop = f"S-{pending.scope.revision + 1}"
-        pending.emit(Stopped(at=pending.at, by=by, stop=stop, cells=cells, reason=reason))
+        pending.emit(
+            Stopped(at=pending.at, by=by, stop=stop, cells=cells, reason=reason, trigger=trigger)
+        )
 
 
 def begin_attempts(pending: PendingEvents, tick: Tick) -> None:

@@ -43,7 +43,13 @@ from rollout.engine.events import (
 )
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownIncidentError
-from rollout.kernel.facts import CHANGED_EVIDENCE, CORRECTED_CLOCK
+from rollout.kernel.facts import (
+    CHANGED_EVIDENCE,
+    CLOCK_BACK,
+    CORRECTED_CLOCK,
+    UNFAMILIAR_VALUE,
+    Trigger,
+)
 from rollout.kernel.policy.familiarity import (
     FAMILIAR,
     FEW,
@@ -80,6 +86,7 @@ def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
             kind=command.kind,
             effect=INCIDENT_KINDS[command.kind].effects[0].name,
             reason=command.reason,
+            trigger=command.trigger,
             cell=command.cell,
             version=command.version,
             about=command.about,
@@ -185,15 +192,15 @@ def check_clock(command: CheckClock, pending: PendingEvents) -> None:
 
 def open_clock_incident(pending: PendingEvents, clock: datetime, latest: datetime) -> None:
     """Open an incident: the clock is behind the last entry or tick."""
-    reason = (
-        f"the clock shows {clock.astimezone(UTC).isoformat(timespec='seconds')}, but the last entry"
-        f" or tick is of {latest.isoformat(timespec='seconds')}; if the clock is right acknowledge"
-        " this, else set it right first"
+    times = {"clock": clock.astimezone(UTC), "latest": latest}
+    values = {name: at.isoformat(timespec="seconds") for name, at in times.items()}
+    incident = OpenIncident(
+        at=clock,
+        kind=CLOCK_BEHIND.name,
+        trigger=Trigger(CLOCK_BACK, values),
+        about=latest.isoformat(),
     )
-    open_incident(
-        OpenIncident(at=clock, kind=CLOCK_BEHIND.name, reason=reason, about=latest.isoformat()),
-        pending,
-    )
+    open_incident(incident, pending)
 
 
 def _correct_clock(pending: PendingEvents, clock: datetime, latest: datetime) -> None:
@@ -283,8 +290,8 @@ def _emit_changes(pending: PendingEvents, changes: Sequence[_ValueChange]) -> No
 
 
 def _open_incident(pending: PendingEvents, change: _ValueChange) -> None:
-    text, reading = format_value(change.value), change.reading
-    units = "unit" if reading.today == 1 else "units"
+    reading = change.reading
+    values = {"units": reading.today, "agreed": reading.agreed, "judged": reading.judged}
     pending.emit(
         IncidentOpened(
             at=pending.at,
@@ -292,13 +299,10 @@ def _open_incident(pending: PendingEvents, change: _ValueChange) -> None:
             incident=pending.next_incident_id,
             kind=UNFAMILIAR.name,
             effect=UNFAMILIAR.effects[0].name,
-            reason=(
-                f"unfamiliar: {text}, {reading.today} {units} judged today,"
-                f" {reading.agreed} of {reading.judged} agree"
-            ),
+            trigger=Trigger(UNFAMILIAR_VALUE, values),
             cell=change.cell,
             version=change.version,
-            about=text,
+            about=format_value(change.value),
         )
     )
 

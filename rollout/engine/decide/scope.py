@@ -18,10 +18,11 @@ from types import MappingProxyType
 from typing import Final
 
 from rollout.kernel.calendar.instants import Cell
-from rollout.kernel.facts import StoredAlarm
+from rollout.kernel.facts import StoredAlarm, Trigger
 from rollout.kernel.policy.familiarity import FAMILIAR, AttributeValue
 from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import DAY, Policy
+from rollout.kernel.words import say_cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +281,7 @@ class Incident:
     """An incident that no user has acknowledged.
 
     `kind` is `alarm` of a guard or that of `OpenIncident`. `about` names a
-    case or client if the service gave one. `fact`, `holds` and `alarms` are those of
+    case or client if the service gave one. `fact`, `holds`, `alarms` and `trigger` are those of
     `IncidentOpened`.
     """
 
@@ -294,6 +295,12 @@ class Incident:
     fact: str = ""
     holds: str = ""
     alarms: tuple[StoredAlarm, ...] = ()
+    trigger: Trigger | None = None
+
+    @property
+    def cause_text(self) -> str:
+        """Return why it opened."""
+        return say_cause(self.reason, self.trigger, self.alarms, self.about, self.version)
 
     @property
     def site(self) -> str:

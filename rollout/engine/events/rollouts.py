@@ -32,7 +32,8 @@ from rollout.engine.events.base import (
     VersionEvent,
 )
 from rollout.kernel.calendar.instants import Cell
-from rollout.kernel.facts import LooserRule, StoredAlarm
+from rollout.kernel.facts import LooserRule, StoredAlarm, Trigger
+from rollout.kernel.words import say_cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,13 +194,19 @@ class StopEvent(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped(StopEvent):
-    """A user withholds the grants of `cells`."""
+    """A user withholds the grants of `cells`, or the program because of `trigger` or `reason`."""
 
     stage_reach = Reach.OWN
 
     cells: tuple[Cell, ...]
     reason: str = field(default="", metadata={FREE_TEXT: True})
     drill: bool = False
+    trigger: Trigger | None = field(default=None, metadata={OMITTED_WHEN_EMPTY: True})
+
+    @property
+    def cause_text(self) -> str:
+        """Return why, "" if the user gave no reason."""
+        return say_cause(self.reason, self.trigger)
 
     def list_cells(self) -> tuple[Cell, ...]:
         """Return its cells."""
@@ -241,7 +248,9 @@ class IncidentOpened(OfCell, LedgerEvent):
     speaks against `version` in all cells: `quality` or `harm`. A harm holds widenings everywhere;
     if `holds` is `site`, those of `version` and at the site. `alarms` is what the guard read, then
     what others did whose slices were in alarm in the cell. `by_later_records`: the case or
-    prediction that shows an unauthorized action came, or was corrected, after it.
+    prediction that shows an unauthorized action came, or was corrected, after it. `trigger` is what
+    else the program saw, and `reason` a text that others wrote: a database's, or what a check of
+    evidence found.
     """
 
     stage_reach = Reach.NONE
@@ -265,6 +274,12 @@ class IncidentOpened(OfCell, LedgerEvent):
     holds: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     by_later_records: bool = field(default=False, metadata={OMITTED_WHEN_EMPTY: True})
     alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    trigger: Trigger | None = field(default=None, metadata={OMITTED_WHEN_EMPTY: True})
+
+    @property
+    def cause_text(self) -> str:
+        """Return why it opened."""
+        return say_cause(self.reason, self.trigger, self.alarms, self.about, self.version)
 
     @property
     def discards_evidence(self) -> bool:
@@ -317,6 +332,7 @@ class IncidentOpened(OfCell, LedgerEvent):
             id=self.incident,
             kind=self.kind,
             reason=self.reason,
+            trigger=self.trigger,
             alarms=self.alarms,
             at=self.at,
             cell=self.cell,
@@ -403,6 +419,12 @@ class EraBegan(LedgerEvent):
 
     era: int
     reason: str = field(default="", metadata={FREE_TEXT: True})
+    trigger: Trigger | None = field(default=None, metadata={OMITTED_WHEN_EMPTY: True})
+
+    @property
+    def cause_text(self) -> str:
+        """Return why."""
+        return say_cause(self.reason, self.trigger)
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Begin the era."""

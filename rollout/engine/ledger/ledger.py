@@ -39,8 +39,15 @@ from rollout.engine.events import (
 from rollout.engine.ledger.access_events import ACCESS_KINDS, NO_NAMES, AccountNames
 from rollout.kernel.calendar.instants import Cell, from_micros, to_micros
 from rollout.kernel.errors import RefusalError, RolloutError
-from rollout.kernel.facts import TURNED, LooserRule, StoredReading, parse_facts, to_facts
-from rollout.kernel.words import VOID_CAUSES, say_looser
+from rollout.kernel.facts import (
+    TURNED,
+    LooserRule,
+    StoredReading,
+    Trigger,
+    parse_facts,
+    to_facts,
+)
+from rollout.kernel.words import VOID_CAUSES, say_cause, say_looser
 
 TEXT_DOMAIN: Final = b"rollout-text-1\n"
 SALT_DOMAIN: Final = b"rollout-text-salt-1\n"
@@ -506,6 +513,8 @@ def _is_value(value: Any, hint: Any) -> bool:
         parsed = parse_facts(hint, value)
         if isinstance(parsed, LooserRule):
             say_looser(parsed)
+        if isinstance(parsed, Trigger):
+            say_cause("", parsed)
         return bool(to_facts(parsed) == value)
     except (LookupError, TypeError, ValueError, AttributeError):
         return False

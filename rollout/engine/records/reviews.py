@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from rollout.engine.decide.assignment import BOUND, Permit, compute_answer_digest, compute_unit_key
 from rollout.engine.records.records import Case, Prediction
 from rollout.kernel.errors import RefusalError
+from rollout.kernel.facts import NO_PREDICTION, OTHER_ACTION, UNSURE
 from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.policy import EvidenceRules, Policy
 from rollout.kernel.statistics.gate_thresholds import (
@@ -385,12 +386,6 @@ def check_choice(
         check_decision(policy, {lever: label}, unsure=False)
 
 
-NO_PREDICTION: Final = "no prediction of this version was stored before the action or with it"
-OTHER_ACTION: Final = "it is not the policy's action for the predicted answer"
-OTHER_ANSWER: Final = "another name of the version answered the case otherwise"
-TOO_UNSURE: Final = "the predicted confidence is below the policy's floor"
-
-
 def find_judged_prediction(permit: Permit, revisions: Sequence[Prediction]) -> Prediction | None:
     """Return the prediction by which an action with this permit is judged.
 
@@ -423,7 +418,7 @@ def find_prediction_fault(
     if prediction is None:
         return NO_PREDICTION
     if not reaches_floor(prediction.confidence, floor):
-        return TOO_UNSURE
+        return UNSURE
     return "" if is_policy_action(policy, prediction, lever, action) else OTHER_ACTION
 
 

@@ -395,7 +395,7 @@ EVENT_TEXTS: Final[Mapping[type[LedgerEvent], str]] = {
     Suspended: "{phrase}; guard {alarms}",
     GrantExpired: "{phrase} {until}, not renewed",
     Resumed: "{phrase}; approved by {approvers}",
-    IncidentOpened: "{phrase}: {alarms}",
+    IncidentOpened: "{phrase}: {event.cause_text}",
     IncidentAcknowledged: "{event.by} acknowledged incident {event.incident}{because}",
     CasesErased: "{phrase}{because}; their counts stay",
     NameErased: "{event.by} replaced a name by {event.pseudonym}{because}",
@@ -412,7 +412,7 @@ EVENT_TEXTS: Final[Mapping[type[LedgerEvent], str]] = {
     " to {until}, {event.state}; seal {event.sha256:.12}…",
     RecordsCounted: "{event.records:,} records counted; hash over them: {event.digest:.12}…",
     EraBegan: "{event.by} began era {event.era} after a restore, so that earlier permits and leases"
-    " are invalid: {event.reason}",
+    " are invalid: {event.cause_text}",
     DamageCleared: "{event.by} checked damaged rows and let the model decide again: {event.reason}",
 }
 """Of kinds whose description needs their own fields and `_list_values` alone."""
@@ -440,7 +440,7 @@ def _list_values(event: LedgerEvent, describer: EventDescriber) -> dict[str, str
         "simulated": " (simulated)" if describer.is_simulated else "",
         "readings": describer.format_readings(proposal),
         "approvers": describer.format_approvers(proposal),
-        "alarms": say_alarms(getattr(event, "alarms", ()), getattr(event, "reason", "")),
+        "alarms": say_alarms(getattr(event, "alarms", ())),
         "because": _say_reason(event),
         "closing": event.describe_closing(cell),
         "needs": format_quantity(len(event.needed_groups), "approval"),
@@ -488,7 +488,7 @@ def _(event: SuspensionCleared, _describer: EventDescriber) -> str:
 @_describe.register
 def _(event: Stopped, describer: EventDescriber) -> str:
     drill = " (a drill)" if event.drill else ""
-    reason = event.reason or "no reason given"
+    reason = event.cause_text or "no reason given"
     return f"{event.by} stopped {describer.format_cells(event.cells)}{drill}: {reason}"
 
 

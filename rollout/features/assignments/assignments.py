@@ -55,6 +55,7 @@ from rollout.features.assignments.question_records import (
 )
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError
+from rollout.kernel.facts import LOST_HEAD, UNKNOWN_HEAD, Trigger
 from rollout.kernel.policy.policy import Policy
 from rollout.live.autonomy import DAMAGED
 from rollout.live.rollout_state import (
@@ -165,11 +166,7 @@ def _build_incident(at: datetime, caller: Caller, client_head: ClientHead) -> Op
         at=at,
         kind=LEDGER_ROLLED_BACK.name,
         about=caller.name,
-        reason=(
-            f"{caller.name} has sent revision {client_head.revision} with a hash that is not "
-            "here, and no code of this service proves that it was: humans decide for it; see "
-            "where it got the head, and delete its stored head if the restore was wanted"
-        ),
+        trigger=Trigger(UNKNOWN_HEAD, {"revision": client_head.revision}),
     )
 
 
@@ -180,11 +177,7 @@ def _build_stop(
         at=at,
         era=era,
         about=caller.name,
-        reason=(
-            f"{caller.name} has seen revision {format_revision(era, client_head.revision)}, which "
-            "this ledger lost: a backup was restored or a failover lost rows; see what was lost, "
-            "stops above all, then resume"
-        ),
+        trigger=Trigger(LOST_HEAD, {"revision": format_revision(era, client_head.revision)}),
     )
 
 

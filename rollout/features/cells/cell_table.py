@@ -319,7 +319,7 @@ def find_recent_changes(events: Sequence[LedgerEvent], scope: Scope, at: datetim
         _select_newest((e for e in narrowings if not e.begins_attempt), lambda e: e.at > since),
         _select_newest(expiries, lambda e: e.until > since),
         {e.cell: e for e in select_events(events, Suspended)},
-        {e.stop: e.reason for e in select_events(events, Stopped) if e.stop in scope.stops},
+        {e.stop: e.cause_text for e in select_events(events, Stopped) if e.stop in scope.stops},
         approvers,
     )
 

@@ -37,7 +37,6 @@ from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownIncidentError
 from rollout.kernel.facts import StoredAlarm, parse_facts, to_facts
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.words import say_alarms
 from rollout.live.rollout_state import (
     CommandResult,
     RolloutState,
@@ -215,7 +214,7 @@ def _format_incident(ledger: Ledger, row: ListedIncident) -> str:
     (event,) = ledger.list_of(IncidentOpened, after=row.revision - 1, until=row.revision)
     place_text = remove_markup(f"{row.site} · {row.window} {row.version}".rstrip())
     location = f" at `{place_text}`" if row.site else ""
-    reason = remove_markup(say_alarms(event.alarms, event.reason))
+    reason = remove_markup(event.cause_text)
     return f"- {row.id} {row.kind}{location}, {event.effect}: `{reason}`"
 
 
@@ -232,7 +231,8 @@ def remove_markup(text: str) -> str:
 class IncidentStatus(ListedIncident):
     """An incident with its effect and its acknowledgement.
 
-    `alarms` is what guards read, the cause first, of which `reason` is the text.
+    `alarms` is what guards read, the cause first, and `trigger` what else the program saw; `reason`
+    is the text of both.
     `about` names the case or client, if the service names one; `note` is from the user who
     acknowledged it. Site, window, version and guard may be "". `unopened` counts the incidents of
     this kind and cell that were not opened, because too many others were open.
@@ -241,6 +241,7 @@ class IncidentStatus(ListedIncident):
     effect: str
     reason: str
     alarms: tuple[Mapping[str, Any], ...]
+    trigger: Mapping[str, Any] | None
     about: str
     note: str
     unopened: int
@@ -358,8 +359,9 @@ def _build_incident(
         version=row.version,
         guard=row.guard,
         effect=event.effect,
-        reason=say_alarms(event.alarms, event.reason),
+        reason=event.cause_text,
         alarms=tuple(map(to_facts, event.alarms)),
+        trigger=to_facts(event.trigger),
         about=event.about,
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by,

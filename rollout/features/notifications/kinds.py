@@ -56,7 +56,6 @@ from rollout.features.reviews.reviews import (
 )
 from rollout.kernel.calendar.instants import MICROSECOND, find_digest_time
 from rollout.kernel.policy.familiarity import FEW, UNITS_BEFORE_NOTICE, format_value
-from rollout.kernel.words import say_alarms
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
 
@@ -188,7 +187,7 @@ def _join_incidents(incidents: Sequence[Incident], *, is_blind: bool) -> str:
     texts = [
         f"{incident.id}"
         f"{'' if incident.cell is None else f' in {format_name(incident.cell.window)}'}"
-        f": {remove_markup(say_alarms(incident.alarms, incident.reason))}"
+        f": {remove_markup(incident.cause_text)}"
         for incident in incidents
     ]
     if not is_blind:
@@ -201,9 +200,7 @@ def _describe_incident(
 ) -> MessageText:
     cell = incident.cell
     location = "" if cell is None else f" at {format_name(cell.site)} in {format_name(cell.window)}"
-    reason = (
-        HIDDEN_EVIDENCE if is_blind else remove_markup(say_alarms(incident.alarms, incident.reason))
-    )
+    reason = HIDDEN_EVIDENCE if is_blind else remove_markup(incident.cause_text)
     opened_at = format_zoned_time(incident.at, timezone)
     return MessageText(
         subject=f"{remove_markup(rollout_name)}: Incident {incident.id}, {incident.kind}",

@@ -41,6 +41,7 @@ from rollout.features.stops.stops import (
 )
 from rollout.kernel.calendar.instants import EPOCH, find_slot_after, to_instant
 from rollout.kernel.errors import RefusalError
+from rollout.kernel.facts import FAILED_BATCH, FAILED_WRITE, Trigger
 from rollout.kernel.measures import Watch
 from rollout.live.rollout_state import RolloutState, execute_command
 from rollout.live.service import Service
@@ -314,12 +315,19 @@ class ReplicaSafety:
 
     def _append_incident(self, key: tuple[str, str], failure: AppendFailure, now: datetime) -> None:
         rollout_name, kind = key
-        size = "" if kind == APPEND else f" of {failure.rows} rows with `{kind}`"
-        ledger = " to the access ledger" if rollout_name == ACCESS_CHAIN.name else ""
-        time_text = now.isoformat(timespec="seconds")
-        reason = f"a write{size}{ledger} failed, last seen at {time_text}: {failure.reason}"
-        open_incident = OpenIncident(at=now, kind=WRITES_FAILED.name, reason=reason)
-        if ledger:
+        is_access = rollout_name == ACCESS_CHAIN.name
+        values: dict[str, str | int] = {"at": now.isoformat(timespec="seconds")}
+        if is_access:
+            values["ledger"] = "access"
+        if kind != APPEND:
+            values |= {"rows": failure.rows, "holds": kind}
+        open_incident = OpenIncident(
+            at=now,
+            kind=WRITES_FAILED.name,
+            trigger=Trigger(FAILED_WRITE if kind == APPEND else FAILED_BATCH, values),
+            reason=failure.reason,
+        )
+        if is_access:
             self._append_everywhere(open_incident)
         else:
             repeat_key = f"{kind} {self._failing_since[key].isoformat()}"

@@ -48,14 +48,22 @@ from rollout.engine.records.records import (
     RejectedItem,
 )
 from rollout.engine.records.reviews import (
-    NO_PREDICTION,
-    OTHER_ANSWER,
     find_judged_prediction,
     find_prediction_fault,
     is_contradicted,
 )
 from rollout.features.records.record_notes import add_note
 from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.facts import (
+    ENDED_PERMIT,
+    FORBIDDEN,
+    NO_PERMIT,
+    NO_PREDICTION,
+    OTHER_ANSWER,
+    OTHER_DECIDER,
+    OTHER_ERA,
+    Trigger,
+)
 from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
@@ -72,9 +80,6 @@ NOT_REQUIRED: Final = "not_required"
 MODEL: Final = "model"
 ROWS_PER_SCOPE: Final = 50
 """Ledger entries that are applied at once for actions of the past."""
-SCOPE_FORBADE: Final = "the scope did not allow it then, nor does a lease"
-PERMIT_ENDED: Final = "its permit had ended"
-OTHER_ERA: Final = "its permit is of another era: the database was restored in between"
 MAX_UNKNOWN_COMMIT: Final = timedelta(seconds=30)
 """After an entry's time, the latest commit that is taken for it where none was stored."""
 LOCAL_DECIDER: Final = "local"  # in a snapshot's permit: its client decides by the snapshot
@@ -82,10 +87,10 @@ LOCAL_DECIDER: Final = "local"  # in a snapshot's permit: its client decides by 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationResult:
-    """An action with its authorization, the reason of a fault; whether later records show it."""
+    """An action with its authorization, why it has none; whether later records show that."""
 
     action: Action
-    reason: str = ""
+    trigger: Trigger | None = None
     by_later_records: bool = False
 
 
@@ -196,11 +201,11 @@ class ScopeAuthorizer:
     ) -> str:
         case, prediction, policy = records.case, records.prediction, self._load_policy(scope)
         if case is not None and not self._allows_case(scope, at, action, case):
-            return SCOPE_FORBADE
+            return FORBIDDEN
         floor = self._find_floor(scope, at, action, records.stored_case)
         asks_cell = case is not None and policy.evidence.higher_floors
         if asks_cell and not any(reaches_floor(p.confidence, floor) for p in records.sure):
-            return SCOPE_FORBADE
+            return FORBIDDEN
         if prediction is not None:
             fault = find_prediction_fault(policy, prediction, action.lever, action.action, floor)
             if fault:
@@ -311,7 +316,7 @@ class ActionAuthorizer(ScopeAuthorizer):
             return AuthorizationResult(structs.replace(action, permission=NOT_REQUIRED))
         permit, is_local = self._read_permit(action, permit_text, stored_case.case)
         if permit is None:
-            return self._reject(action, None, "no permit of ours names this case and version")
+            return self._reject(action, None, NO_PERMIT)
         at = find_judged_time(action, self._received_at, permit.issued_at)
         permit_fault = self._find_permit_fault(at, permit, is_local=is_local)
         if permit_fault:
@@ -322,17 +327,19 @@ class ActionAuthorizer(ScopeAuthorizer):
         lease_fault = self._find_lease_fault(at, action, stored_case, permit)
         if not lease_fault:
             return _build_result(action, permit, AUTHORIZED_WITHIN_LEASE)
-        return self._reject(action, permit, lease_fault if fault == SCOPE_FORBADE else fault)
+        return self._reject(action, permit, lease_fault if fault == FORBIDDEN else fault)
 
     def _find_permit_fault(self, at: datetime, permit: Permit, *, is_local: bool) -> str:
         if permit.decider != (LOCAL_DECIDER if is_local else MODEL):
-            return f"its permit says that a {permit.decider} decides"
+            return OTHER_DECIDER
         if permit.era != self._load_scope_at(at).era:
             return OTHER_ERA
-        return "" if permit.allows(at) else PERMIT_ENDED
+        return "" if permit.allows(at) else ENDED_PERMIT
 
-    def _reject(self, action: Action, permit: Permit | None, reason: str) -> AuthorizationResult:
-        return replace(_build_result(action, permit, UNAUTHORIZED), reason=reason)
+    def _reject(self, action: Action, permit: Permit | None, fault: str) -> AuthorizationResult:
+        decider = permit.decider if permit is not None and fault == OTHER_DECIDER else ""
+        trigger = Trigger(fault, {"decider": decider} if decider else {})
+        return replace(_build_result(action, permit, UNAUTHORIZED), trigger=trigger)
 
     def _read_permit(
         self, action: Action, permit_text: str, case: Case | None
@@ -353,7 +360,7 @@ class ActionAuthorizer(ScopeAuthorizer):
         """Return why the scope at the action's time does not authorize it, or ""."""
         scope = self._load_scope_at(at)
         if stored_case.case is None and scope.revision != permit.revision:
-            return SCOPE_FORBADE  # unknown cell: the answer holds as long as its revision
+            return FORBIDDEN  # unknown cell: the answer holds as long as its revision
         return self._find_fault(scope, at, action, stored_case, permit)
 
     def _find_lease_fault(
@@ -367,11 +374,11 @@ class ActionAuthorizer(ScopeAuthorizer):
         is_local = permit.decider == LOCAL_DECIDER
         next_event = self._find_next_event(permit.revision)
         if next_event is None:
-            return SCOPE_FORBADE
+            return FORBIDDEN
         if permit.issued_at > self._find_last_answer(permit.revision, next_event):
-            return SCOPE_FORBADE
+            return FORBIDDEN
         if stored_case.case is None and is_local:
-            return SCOPE_FORBADE
+            return FORBIDDEN
         scope = self._scope_history.get_scope(permit.revision)
         if scope.era != permit.era:
             return OTHER_ERA  # the ledger lost that entry, and has another one in its place
@@ -393,10 +400,10 @@ class ActionAuthorizer(ScopeAuthorizer):
         """Return why a scope and the prediction don't authorize an action, or ""."""
         case, policy = stored_case.case, self._load_policy(scope)
         if case is not None and not self._allows_case(scope, at, action, case):
-            return SCOPE_FORBADE
+            return FORBIDDEN
         is_local = permit.decider == LOCAL_DECIDER
         if is_local and describe_sample(scope, policy, action.version or ""):
-            return SCOPE_FORBADE  # only the service knows what is drawn
+            return FORBIDDEN  # only the service knows what is drawn
         revisions = stored_case.predictions.get(action.version or "", ())
         prediction = find_judged_prediction(permit, revisions)
         has_floor = policy.evidence.lowest_floor is not None

@@ -72,7 +72,6 @@ from rollout.engine.records.reviews import (
 )
 from rollout.engine.words.evidence_text import describe_late_cases
 from rollout.features.records.action_authorization import (
-    UNAUTHORIZED,
     AuthorizationResult,
     ClaimBatch,
     authorize_actions,
@@ -91,6 +90,7 @@ from rollout.features.records.unauthorized_actions import (
     report_unauthorized_actions,
 )
 from rollout.kernel.units import describe_unknown_outcome
+from rollout.kernel.words import say_cause
 from rollout.live.evidence.unit_counting import WindowLookup, load_case_facts, queue_new_cases
 from rollout.live.rollout_state import RolloutState, retry_on_stale_revision
 from rollout.live.service import PermitSigner, Service
@@ -599,8 +599,8 @@ class _Batch:
             if self._receipts[position].status is RecordStatus.ACCEPTED
         ]
         for position, result in accepted:
-            if result.action.permission == UNAUTHORIZED:
-                note = f"unpermitted: {result.reason}"
+            if result.trigger is not None:
+                note = f"unpermitted: {say_cause('', result.trigger)}"
                 self._receipts[position] = RecordReceipt(RecordStatus.ACCEPTED, note)
                 unauthorized.append(result)
         report_unauthorized_actions(

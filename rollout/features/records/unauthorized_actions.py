@@ -30,11 +30,9 @@ from rollout.engine.decide.incidents import is_over_limit
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import IncidentOpened, LedgerEvent
 from rollout.engine.records.records import Action, Case, Prediction
-from rollout.engine.records.reviews import OTHER_ANSWER
 from rollout.features.records.action_authorization import (
     AUTHORIZED,
     AUTHORIZED_WITHIN_LEASE,
-    SCOPE_FORBADE,
     AuthorizationResult,
     JudgedRecords,
     ScopeAuthorizer,
@@ -43,6 +41,16 @@ from rollout.features.records.action_authorization import (
     load_stored_cases,
 )
 from rollout.kernel.calendar.instants import MICROSECOND, Cell
+from rollout.kernel.facts import (
+    CORRECTED_CASE,
+    CORRECTED_PREDICTION,
+    FORBIDDEN,
+    LATER_CASE,
+    LATER_PREDICTION,
+    OTHER_ANSWER,
+    SENDER_AHEAD,
+    Trigger,
+)
 from rollout.live.rollout_state import (
     CommandBuilder,
     RolloutState,
@@ -51,10 +59,6 @@ from rollout.live.rollout_state import (
 )
 
 AUTHORIZED_VALUES: Final = (AUTHORIZED, AUTHORIZED_WITHIN_LEASE)
-CASE_CAME_LATER: Final = f"its case came later: {SCOPE_FORBADE}"
-CASE_CORRECTED_LATER: Final = f"its case was corrected later: {SCOPE_FORBADE}"
-PREDICTION_CAME_LATER: Final = "its prediction came later: "
-PREDICTION_CORRECTED_LATER: Final = "its prediction was corrected later: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +123,7 @@ def report_clock_ahead(
         at=at,
         kind=SENDER_CLOCK.name,
         about=sender_name,
-        reason=(
-            f"{sender_name} dated an action {latest.isoformat()} and sent it by {at.isoformat()}:"
-            " set its clock, or let it count from the answer's `issued_at`"
-        ),
+        trigger=Trigger(SENDER_AHEAD, {"dated": latest.isoformat(), "received": at.isoformat()}),
     )
     current_state = load_rollout_state(transaction, state.rollout.name)
     events = decide_command(current_state, lambda _: incident)
@@ -170,14 +171,14 @@ def _find_later_predictions(
     changes = dict[tuple[int, str], str]()
     for name, (_, revision) in zip(names, revisions, strict=True):
         if revision > 1 and name[0] not in stored_batch.new_cases:
-            changes[name] = PREDICTION_CORRECTED_LATER
+            changes[name] = CORRECTED_PREDICTION
         elif name[0] not in stored_batch.new_cases:
-            changes.setdefault(name, PREDICTION_CAME_LATER)  # a correction may stand before it
+            changes.setdefault(name, LATER_PREDICTION)  # a correction may stand before it
     if not changes or state.policy.evidence.lowest_floor is not None:
         return changes
     if load_current_state(transaction, state).first_names:
         return changes
-    return {n: change for n, change in changes.items() if change == PREDICTION_CORRECTED_LATER}
+    return {n: change for n, change in changes.items() if change == CORRECTED_PREDICTION}
 
 
 def _find_corrected_cases(
@@ -199,17 +200,17 @@ def _find_unauthorized_actions(
     state: RolloutState,
     actions: Sequence[StoredAction],
     later_records: LaterRecords,
-) -> list[tuple[StoredAction, str]]:
-    """Return actions unauthorized by what is stored now, with reasons."""
+) -> list[tuple[StoredAction, Trigger]]:
+    """Return actions unauthorized by what is stored now, and why."""
     case_ids = {stored_action.action.key: stored_action.case_id for stored_action in actions}
     stored_cases = load_stored_cases(transaction, state.rollout, case_ids)
     times = NewestRecords(transaction, state.rollout).load_prediction_times(case_ids.values())
     authorizer = ScopeAuthorizer(transaction, load_current_state(transaction, state))
     parts = (stored_cases, later_records, times)
     return [
-        (stored_action, fault)
+        (stored_action, trigger)
         for stored_action in actions
-        if (fault := _find_later_fault(authorizer, stored_action, *parts))
+        if (trigger := _find_later_fault(authorizer, stored_action, *parts))
     ]
 
 
@@ -219,8 +220,8 @@ def _find_later_fault(
     stored_cases: Mapping[str, StoredCase],
     later_records: LaterRecords,
     times: Mapping[tuple[int, str], Sequence[datetime]],
-) -> str:
-    """Return why an action is unauthorized by later records, or ""."""
+) -> Trigger | None:
+    """Return why an action is unauthorized by later records, None if it is not."""
     action, case_id = stored_action.action, stored_action.case_id
     stored_case, version = stored_cases[action.key], action.version or ""
     change = later_records.predicted.get((case_id, version), "")
@@ -238,12 +239,12 @@ def _find_later_fault(
     )
     fault = authorizer.find_later_fault(action, stored_action.received_at, judged_records)
     if not fault:
-        return ""
+        return None
     if fault == OTHER_ANSWER:
-        return f"{next(iter(other_changes.values()))}{fault}"
-    if change and fault != SCOPE_FORBADE:
-        return f"{change}{fault}"
-    return CASE_CORRECTED_LATER if is_corrected else CASE_CAME_LATER
+        return Trigger(fault, {"later": next(iter(other_changes.values()))})
+    if change and fault != FORBIDDEN:
+        return Trigger(fault, {"later": change})
+    return Trigger(FORBIDDEN, {"later": CORRECTED_CASE if is_corrected else LATER_CASE})
 
 
 def _select_sure(
@@ -268,7 +269,9 @@ def _rank_confidence(prediction: Prediction) -> float:
 
 
 def _select_unreported(
-    transaction: Transaction, state: RolloutState, unauthorized: Sequence[tuple[StoredAction, str]]
+    transaction: Transaction,
+    state: RolloutState,
+    unauthorized: Sequence[tuple[StoredAction, Trigger]],
 ) -> list[AuthorizationResult]:
     """Return actions without an incident since they were received."""
     if not unauthorized:
@@ -277,8 +280,8 @@ def _select_unreported(
         transaction, state, min(stored_action.received_at for stored_action, _ in unauthorized)
     )
     return [
-        AuthorizationResult(stored_action.action, reason, by_later_records=True)
-        for stored_action, reason in unauthorized
+        AuthorizationResult(stored_action.action, trigger, by_later_records=True)
+        for stored_action, trigger in unauthorized
         if stored_action.action.key not in reported_at
         or reported_at[stored_action.action.key] < stored_action.received_at
     ]
@@ -333,7 +336,7 @@ def _build_incident(
     return OpenIncident(
         at=at,
         kind=UNAUTHORIZED.name,
-        reason=f"{action.version} acted on {action.key}: {authorization.reason}",
+        trigger=authorization.trigger,
         cell=cell if cell in state.policy.cell_set else None,
         version=action.version or "",
         about=action.key,

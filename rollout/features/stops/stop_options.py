@@ -28,10 +28,9 @@ from rollout.engine.decide.permissions import (
 )
 from rollout.engine.decide.scope import compute_held_level, find_acting_version
 from rollout.engine.decide.stops import ResolvedTarget, StopOrder, StopTarget, resolve_target
-from rollout.engine.events import Narrowed
-from rollout.engine.ledger.ledger import CanonicalRow
+from rollout.engine.events import Narrowed, PolicyApplied, Stopped
 from rollout.engine.words.formatting import join_words
-from rollout.kernel.calendar.instants import SHADOW, Cell, from_micros
+from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.errors import UnknownCellError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import group_pairs
@@ -83,26 +82,21 @@ class StopHistory:
 def load_stop_history(transaction: Transaction, state: RolloutState) -> StopHistory:
     """Return earlier stops and policies, up to the state's revision."""
     ledger, until = Ledger(transaction, state.rollout), state.scope.revision
-    rows = list(ledger.list_rows(until=until, kinds=("Stopped", "PolicyApplied")))
-    stop_rows = [row for row in rows if row.kind == "Stopped"]
-    applied_rows = [row for row in rows if row.kind == "PolicyApplied"]
-    drills = [LastDrill(_parse_row_time(r), r.by) for r in reversed(stop_rows) if r.fields["drill"]]
+    stops = list(ledger.list_of(Stopped, until=until))
+    applied = list(ledger.list_of(PolicyApplied, until=until))
+    drills = [LastDrill(event.at, event.by) for event in reversed(stops) if event.drill]
     texts = PolicyTexts(transaction, state.rollout).load_texts(
-        {row.fields["policy_hash"] for row in applied_rows[:-1]}
+        {event.policy_hash for event in applied[:-1]}
     )
-    end_times = [_parse_row_time(row) for row in applied_rows[1:]]
+    end_times = [event.at for event in applied[1:]]
     return StopHistory(
-        stop_reasons={row.fields["stop"]: row.fields["reason"] for row in stop_rows},
+        stop_reasons={event.stop: event.cause_text for event in stops},
         last_drill=max(drills, key=lambda drill: drill.at, default=None),
         replaced_policies=tuple(
-            (end, parse_stored_policy(texts[row.fields["policy_hash"]]))
-            for end, row in zip(end_times, applied_rows, strict=False)
+            (end, parse_stored_policy(texts[event.policy_hash]))
+            for end, event in zip(end_times, applied, strict=False)
         ),
     )
-
-
-def _parse_row_time(row: CanonicalRow) -> datetime:
-    return from_micros(row.at)
 
 
 def compute_stop_latencies(

@@ -117,7 +117,7 @@ def test_a_transaction_that_fails_before_its_append_counts(recorded, database, k
     assert (recorded.decider(), list_failures(database)) == ("human", [("bears", kind)])
     assert recorded.beat() == ()
     (opened,) = events(database, "IncidentOpened")
-    assert f"rows with `{kind}` failed" in opened.fields["reason"]
+    assert opened.fields["trigger"]["values"]["holds"] == kind
     assert recorded.decider() == "human"
     write(recorded, database)
     assert (recorded.decider(), list_failures(database)) == ("model", [])

@@ -5,10 +5,10 @@ import pytest
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.assignment import Permit
 from rollout.engine.events import IncidentAcknowledged, IncidentOpened
-from rollout.features.records.action_authorization import PERMIT_ENDED, SCOPE_FORBADE
 from rollout.features.records.ingest import store_asked_cases
-from rollout.features.records.unauthorized_actions import CASE_CAME_LATER, CASE_CORRECTED_LATER
 from rollout.kernel.errors import StaleRevisionError
+from rollout.kernel.facts import CORRECTED_CASE, ENDED_PERMIT, FORBIDDEN, LATER_CASE, Trigger
+from rollout.kernel.words import say_cause
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.field_box import (
     BEARS,
@@ -34,6 +34,9 @@ FOGGY = field.POLICY.replace("windows: [", "windows: [{id: fog, when: {fog: [yes
 PREDICTED = {"answers": {"alarm": "bear"}, "confidence": 0.99}
 BLIND, MODELS = field.keys(0.5)[0], field.keys(0.5, below=False)[0]
 
+CASE_CAME_LATER = Trigger(FORBIDDEN, {"later": LATER_CASE})
+CASE_CORRECTED_LATER = Trigger(FORBIDDEN, {"later": CORRECTED_CASE})
+
 
 def autonomous(database, policy=field.POLICY):
     """Let the model decide by day at the creek and the lake, and people at the dale."""
@@ -52,7 +55,7 @@ def incidents(database):
     """Return of every incident whom it is about, where, and why."""
     found = opened(database)
     assert {event.kind for event in found} <= {"unauthorized"}
-    return [(event.about, str(event.cell), event.reason.partition(": ")[2]) for event in found]
+    return [(event.about, str(event.cell), event.trigger) for event in found]
 
 
 def acknowledge(database, number=1):
@@ -227,7 +230,7 @@ def test_a_permit_of_long_ago_permits_nothing(client, database, clock, service):
     signed = service.permit_signer.sign(permit, "bears", "c1", "v1")
     send(client, case(), prediction(), action(signed, at=NOON + 13 * HOUR))
     assert permissions(client) == ["unauthorized"]
-    assert incidents(database) == [("c1", "creek · day", PERMIT_ENDED)]
+    assert incidents(database) == [("c1", "creek · day", Trigger(ENDED_PERMIT, {}))]
 
 
 def test_a_snapshots_action_stays_in_lease_where_its_case_was_corrected(client, database, clock):
@@ -291,7 +294,7 @@ def test_of_several_cases_that_come_with_an_action_the_newest_counts(client, dat
     permit = request_permit(client)
     send(client, case(), case(site="dale", revision=2), prediction(), action(permit))
     assert permissions(client) == ["unauthorized"]
-    assert incidents(database) == [("c1", "dale · day", SCOPE_FORBADE)]
+    assert incidents(database) == [("c1", "dale · day", Trigger(FORBIDDEN, {}))]
 
 
 def test_who_acts_once_more_without_a_permit_hides_nothing(client, database):
@@ -328,7 +331,7 @@ def test_many_actions_are_told_in_one_append_and_say_nothing_of_what_was_done(
     assert [about for about, _, _ in incidents(database)] == ["c9", "c0", "c1", "c2"]
     assert len(reads) == 1
     last = opened(database)[-1]
-    assert last.reason == f"v1 acted on c2: {CASE_CAME_LATER}"
+    assert last.cause_text == f"v1 acted on c2: {say_cause('', CASE_CAME_LATER)}"
     assert "siren" not in str(last)
 
 

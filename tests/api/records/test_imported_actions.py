@@ -13,8 +13,8 @@ from rollout.data.tables.tables import actions
 from rollout.engine.files.action_rows import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SENT_NAMES
 from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.files.parse import ActionItem
-from rollout.engine.records.reviews import OTHER_ACTION
 from rollout.features.records.record_import import import_actions, read_action_file
+from rollout.kernel.facts import NO_PERMIT, OTHER_ACTION, Trigger
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.field_box import request_permit, steady
 from tests.data.databases import on_sqlite
@@ -23,7 +23,6 @@ from tests.features import bear_field as field
 
 __all__ = ["steady"]
 BEAR = {"answers": {"alarm": "bear"}}
-NO_PERMIT = "no permit of ours names this case and version"
 
 
 class AtNoon(datetime):
@@ -59,7 +58,7 @@ def judged(database):
     with database.begin_read() as transaction:
         found = transaction.execute(select(actions).order_by(actions.c.case_id)).all()
         scope = load_rollout_state(transaction, "bears").scope
-    incidents = [(i.about, i.reason.partition(": ")[2]) for i in scope.open_incidents.values()]
+    incidents = [(i.about, i.trigger) for i in scope.open_incidents.values()]
     return [(each.authorization, each.permit_kind) for each in found], incidents
 
 
@@ -77,7 +76,7 @@ def test_actions_of_a_file_are_judged_and_a_repeat_changes_nothing(database, fil
             ("not_required", None),
             ("unauthorized", None),
         ]
-        assert incidents == [("c2", OTHER_ACTION), ("c4", NO_PERMIT)]
+        assert incidents == [("c2", Trigger(OTHER_ACTION, {})), ("c4", Trigger(NO_PERMIT, {}))]
 
 
 @on_sqlite

@@ -31,6 +31,7 @@ from rollout.features.incidents.incident_impact import (
 )
 from rollout.features.reports.pages.number_charts import format_evidence
 from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.facts import LOST_HEAD, Trigger
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, GuardReading
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy
@@ -211,7 +212,8 @@ def test_what_acknowledging_a_clock_that_is_behind_does_is_said_first(browser, s
 def test_a_ledger_that_was_set_back_says_what_is_stopped_and_how_it_resumes(
     browser, service, alarmed
 ):
-    command = StopAfterRollback(at=NOON + HOUR, era=1, reason="r has seen revision 99", about="r")
+    lost = Trigger(LOST_HEAD, {"revision": "99"})
+    command = StopAfterRollback(at=NOON + HOUR, era=1, trigger=lost, about="r")
     execute_command(service.database, "bears", lambda _: command)
     text = browser.as_("cleo").page("/rollouts/bears/incidents/I-3")
     assert "Every cell is stopped" in text

@@ -85,7 +85,7 @@ def test_the_incident_says_what_is_wrong_and_what_to_do_once():
     latest = rollout.scope.at
     (opened,) = check(rollout)
     assert (opened.kind, opened.about) == ("clock", latest.isoformat())
-    assert opened.reason == (
+    assert opened.cause_text == (
         f"the clock shows {rollout.at.isoformat()}, but the last entry or tick is of"
         f" {latest.isoformat()}; if the clock is right acknowledge this, else set it right first"
     )

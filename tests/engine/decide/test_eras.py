@@ -10,9 +10,10 @@ from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import format_revision
 from rollout.engine.events import EraBegan
 from rollout.kernel.errors import NotAllowedError, UserRequiredError
+from rollout.kernel.facts import LOST_HEAD, Trigger
 from tests.factories import ANA, BO, CREEK, CREEK_NIGHT, CY, autonomous, kinds
 
-LOST = {"reason": "box-7 has seen revision 57, which this ledger lost", "about": "box-7"}
+LOST = {"trigger": Trigger(LOST_HEAD, {"revision": "57"}), "about": "box-7"}
 
 
 def set_back(rollout, era=1):

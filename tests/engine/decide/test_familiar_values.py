@@ -68,7 +68,7 @@ def test_a_mistaken_value_opens_one_incident_in_a_cell():
     rollout = autonomous(FAMILIAR_ONLY)
     events = rollout.tick({CREEK: read(old=FAMILIAR, new=MISTAKEN)})
     assert kinds(events) == ["FamiliarityChanged", "IncidentOpened", "FamiliarityChanged"]
-    assert events[1].reason == "unfamiliar: form=new, 9 units judged today, 14 of 20 agree"
+    assert events[1].cause_text == "unfamiliar: form=new, 9 units judged today, 14 of 20 agree"
     assert (events[1].kind, events[1].about, events[1].cell) == ("unfamiliar", "form=new", CREEK)
     rollout.tick({CREEK: read(new=FAMILIAR)})
     assert kinds(rollout.tick({CREEK: read(new=MISTAKEN)})) == ["FamiliarityChanged"]

@@ -37,6 +37,7 @@ from rollout.kernel.facts import (
     LooserRule,
     StoredAlarm,
     StoredReading,
+    Trigger,
     parse_condition,
     to_facts,
 )
@@ -116,6 +117,9 @@ looser_rules = st.builds(
 )
 
 
+triggers = st.builds(
+    Trigger, st.just("no-permit"), st.fixed_dictionaries({}, optional={"later": names})
+)
 COUNTS = {CountedSource, CountedOutcomeSource, FrozenVouching, RegisteredUnits}
 
 
@@ -135,6 +139,7 @@ def of_hint(hint: object) -> st.SearchStrategy:
         FreshFact: fresh_facts,
         LooserRule: looser_rules,
         StoredAlarm: alarms,
+        Trigger: triggers,
         StoredReading: readings,
         **simple,
     }[hint]

@@ -13,13 +13,11 @@ from rollout.engine.decide.assignment import (
 )
 from rollout.engine.records.records import Prediction
 from rollout.engine.records.reviews import (
-    NO_PREDICTION,
-    OTHER_ACTION,
-    TOO_UNSURE,
     find_judged_prediction,
     find_prediction_fault,
     is_policy_action,
 )
+from rollout.kernel.facts import NO_PREDICTION, OTHER_ACTION, UNSURE
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.factories import MINUTE, NOON
 
@@ -94,7 +92,7 @@ def test_an_unbound_permit_is_judged_by_the_newest_stored_prediction(stored, lev
     if not stored:
         assert fault == NO_PREDICTION
     elif not 0.8 <= (stored[-1].confidence or 0) <= 1:
-        assert fault == TOO_UNSURE
+        assert fault == UNSURE
     else:
         assert fault == ("" if did in prescribed(stored[-1], lever) else OTHER_ACTION)
 

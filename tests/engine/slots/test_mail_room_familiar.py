@@ -82,7 +82,7 @@ def test_the_incident_comes_at_nine_and_the_cell_stays_open_for_the_old_form(rep
     (incident,) = [event for event in events if isinstance(event, IncidentOpened)]
     assert (incident.cell, incident.kind) == (LISBON_DAY, "unfamiliar")
     assert incident.at == datetime(2025, 10, 20, 9, tzinfo=UTC)
-    assert incident.reason == "unfamiliar: form=new, 31 units judged today, 21 of 31 agree"
+    assert incident.cause_text == "unfamiliar: form=new, 31 units judged today, 21 of 31 agree"
     changes = [event for event in events if isinstance(event, FamiliarityChanged)]
     assert [s for event in changes for s in event.statuses] == [
         "familiar", "familiar", "few", "mistaken",

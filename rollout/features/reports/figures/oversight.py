@@ -67,7 +67,6 @@ from rollout.kernel.statistics.intervals import (
     compute_weighted_share,
 )
 from rollout.kernel.units import MISSING
-from rollout.kernel.words import say_alarms
 
 NO_PERMIT = "none"
 
@@ -116,7 +115,7 @@ class StopFacts:
 class IncidentFacts:
     """One incident: its cause and effect, and who acknowledged it, if anyone.
 
-    `alarms` is what guards read, of which `reason` is the text.
+    `alarms` is what guards read, and `trigger` what else the program saw; `reason` is their text.
     """
 
     incident: str
@@ -129,6 +128,7 @@ class IncidentFacts:
     effect: str
     reason: str
     alarms: tuple[Mapping[str, Any], ...]
+    trigger: Mapping[str, Any] | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
     note: str
@@ -185,7 +185,7 @@ def _list_stops(inputs: ReportInputs) -> Iterator[StopFacts]:
             at=event.at,
             by=event.by,
             cells=len(event.cells),
-            reason=event.reason,
+            reason=event.cause_text,
             drill=event.drill,
             resumed_at=resumed_at.get(event.stop),
         )
@@ -206,8 +206,9 @@ def _list_incidents(inputs: ReportInputs) -> Iterator[IncidentFacts]:
             window=event.cell.window if event.cell else None,
             version=event.version,
             effect=event.effect,
-            reason=say_alarms(event.alarms, event.reason),
+            reason=event.cause_text,
             alarms=tuple(map(to_facts, event.alarms)),
+            trigger=to_facts(event.trigger),
             acknowledged_at=acknowledgement.at if acknowledgement else None,
             acknowledged_by=acknowledgement.by if acknowledgement else None,
             note=acknowledgement.note if acknowledgement else "",
