@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from api.priority_threads import is_narrowing, run_with_priority
-from api.problems import STATUS_BY_CODE, build_retry_headers, find_route
+from api.problems import build_retry_headers, find_route, find_status
 from api.web_kit import page as assets
 from api.web_kit import page_context
 from api.web_kit.demo_console import DemoConsole
@@ -77,7 +77,7 @@ async def _redirect_to_sign_in(request: Request, error: Exception) -> Response:
 
 async def _handle_refusal(request: Request, error: Exception) -> Response:
     code = str(getattr(error, "code", "refused"))
-    return await _render_problem(request, say_refusal(error), STATUS_BY_CODE.get(code, 422), code)
+    return await _render_problem(request, say_refusal(error), find_status(code), code)
 
 
 async def _handle_invalid_request(request: Request, _error: Exception) -> Response:

@@ -87,6 +87,12 @@ STATUS_BY_CODE: Mapping[str, int] = {
 }
 """HTTP status of each error code; the default is 422."""
 
+
+def find_status(code: str) -> int:
+    """Return the HTTP status of an error code."""
+    return STATUS_BY_CODE.get(code, 422)
+
+
 log = logging.getLogger("rollout.api")
 
 
@@ -146,7 +152,7 @@ def build_problem(
         faults: the invalid parts of a body.
         is_stored: whether the database has a stop that the ledger lacks.
     """
-    number = STATUS_BY_CODE.get(code, 422) if status is None else status
+    number = find_status(code) if status is None else status
     content = Problem(
         type=f"/problems/{code}",
         title=code.replace("-", " ").capitalize(),

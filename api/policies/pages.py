@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup, escape
 
-from api.policies.routes import MAX_POLICY_BYTES, TEXT
+from api.policies.routes import EXAMPLE_POLICY, MAX_POLICY_BYTES
 from api.web_kit.page import RUN_STARTED, encode_segment, redirect_to, render_page, say_refusal
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, build_live_region
 from rollout.engine.decide.permissions import Permission, require_permission
@@ -405,7 +405,7 @@ def _render_new_rollout(
         "new_rollout",
         422 if error else 200,
         run=run,
-        example=escape_for_textarea(TEXT),
+        example=escape_for_textarea(EXAMPLE_POLICY),
         plan=plan_view,
         applied=_get_applied_text(plan_view),
         may_apply=True,

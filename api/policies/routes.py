@@ -62,7 +62,7 @@ async def _read_text(request: Request) -> str:
 
 
 PolicyText = Annotated[str, Depends(_read_text)]
-TEXT = """rollout: parcel-damage
+EXAMPLE_POLICY = """rollout: parcel-damage
 timezone: Europe/Vienna
 levers: [{id: parcel, labels: [damaged, sound]}]
 sites: [ramp-a, ramp-b]
@@ -70,11 +70,11 @@ evidence: {unit: case}
 gates:
   - {to: supervised, require: [{measure: agreement, at_least: 95%}]}
 """
-BODY: dict[str, Any] = {
+POLICY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/yaml": {"schema": {"type": "string"}, "example": TEXT},
+            "application/yaml": {"schema": {"type": "string"}, "example": EXAMPLE_POLICY},
             "application/json": {
                 "schema": {"type": "object"},
                 "example": {
@@ -132,7 +132,7 @@ IN_FORCE: dict[str, Any] = {
     "hash": "5be1…",
     "since": NOON,
     "by": "ana",
-    "text": TEXT,
+    "text": EXAMPLE_POLICY,
 }
 
 
@@ -140,7 +140,7 @@ IN_FORCE: dict[str, Any] = {
     "/plan",
     operation_id="planPolicy",
     summary="Plan a policy",
-    openapi_extra=BODY,
+    openapi_extra=POLICY_BODY,
     responses=build_responses(PLANNED),
 )
 def plan_policy(
@@ -163,7 +163,7 @@ def plan_policy(
     "/rollouts/{rollout}/policy",
     operation_id="applyPolicy",
     summary="Apply a policy",
-    openapi_extra=BODY,
+    openapi_extra=POLICY_BODY,
     responses=build_responses(APPLIED, 200, 201, 202, model=policies.PolicyResult),
 )
 def apply_policy(

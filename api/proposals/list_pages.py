@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.problems import STATUS_BY_CODE
+from api.problems import find_status
 from api.proposals.pages import (
     build_proposal_path,
     compute_page_version,
@@ -139,7 +139,7 @@ def submit_proposal(
             at=visitor.at,
         )
     except RefusalError as error:
-        status = STATUS_BY_CODE.get(error.code, 422)
+        status = find_status(error.code)
         errors = {"what": say_refusal(error)}
         return _render_proposals(request, visitor, rollout, status, errors=errors, form=form)
     return redirect_to(build_proposal_path(rollout, raised_proposal.proposal))

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from fastapi import APIRouter, Request, Response
 
 from api.priority_threads import prioritize
-from api.problems import STATUS_BY_CODE
+from api.problems import find_status
 from api.proposals.path_chart import build_path_charts
 from api.proposals.proposal_text import (
     APPROVED,
@@ -350,7 +350,6 @@ def _build_minimum_row(name: str, count: int, minimum: int) -> RequirementRow:
 
 
 router = APIRouter()
-CONFLICT, UNPROCESSABLE = 409, 422
 
 
 def build_proposal_path(rollout: str, proposal: str) -> str:
@@ -435,7 +434,7 @@ def _render_refusal(
             if raised is None
             else tuple(list_brief_grounds(raised.readings, list_grounds(raised, policy), policy))
         )
-    status = STATUS_BY_CODE.get(error.code, UNPROCESSABLE)
+    status = find_status(error.code)
     errors = {"": say_refusal(error)}
     return _render_proposal_again(
         request,
@@ -457,7 +456,7 @@ def _render_proposal_again(  # noqa: PLR0913 - a form, what is wrong with it, wh
     form: Form,
     errors: dict[str, str],
     *,
-    status: int = UNPROCESSABLE,
+    status: int = 422,
     earlier_readings: tuple[str, ...] | None = None,
 ) -> Response:
     typed = {"reason": form.get_text("reason")}

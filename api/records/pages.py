@@ -376,9 +376,6 @@ def _describe_rejection(request: CleaningChoiceRequest, reason: str) -> str:
     return f"{request.key}: {reason}"
 
 
-UNPROCESSABLE: Final = 422
-
-
 @router.get("/rollouts/{rollout}/settings/planted-cases")
 def show_planting_form(request: Request, rollout: str, visitor: CurrentVisitor) -> Response:
     """Show the form for declaring planted cases."""
@@ -442,7 +439,7 @@ def _render_form(
         request,
         visitor,
         "planted_cases",
-        UNPROCESSABLE if errors else 200,
+        422 if errors else 200,
         rollout=rollout,
         conditions=list_planted_conditions(policy),
         planted_terms=PLANTED_TERMS,

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 
 from api.priority_threads import prioritize, run_with_priority
-from api.problems import STATUS_BY_CODE
+from api.problems import find_status
 from api.proposals.pages import build_proposal_path
 from api.proposals.proposal_text import APPROVED, describe_effect
 from api.stops.schemas import MAX_REASON_LENGTH, StopRequest
@@ -141,9 +141,7 @@ def submit_resume_request(
         )
     except RefusalError as error:
         errors = {"": say_refusal(error)}
-        return _render_stops(
-            request, visitor, rollout, STATUS_BY_CODE.get(error.code, 422), errors=errors
-        )
+        return _render_stops(request, visitor, rollout, find_status(error.code), errors=errors)
     return redirect_to(build_proposal_path(rollout, resume_result.proposal))
 
 
@@ -302,7 +300,7 @@ def _render_form_again(
     request: Request, visitor: Visitor, rollout: str, typed: dict[str, str], error: RefusalError
 ) -> Response:
     """Show the form again with typed values and errors."""
-    status = STATUS_BY_CODE.get(error.code, 422)
+    status = find_status(error.code)
     errors = {"target": say_refusal(error)}
     return render_first_step(request, visitor, "stop", rollout, status, typed=typed, errors=errors)
 
@@ -409,7 +407,6 @@ def _select_open_cells(
 NumberQuery = Annotated[int, Query(ge=0, le=2**53)]
 MAX_NARROWINGS: Final = 10_000  # maximum cells that one command narrows
 FIELDS: Final = ("target", "reason", "to")
-UNPROCESSABLE: Final = 422
 
 
 @router.get("/rollouts/{rollout}/narrow")
@@ -508,7 +505,7 @@ def _render_narrow_form(
     """Show the form again with typed values and errors."""
     is_stage_error = isinstance(error, NotNarrowerError)  # the form's field for the API's name
     errors = {"to" if is_stage_error else "target": say_refusal(error)}
-    status = UNPROCESSABLE if is_stage_error else STATUS_BY_CODE.get(error.code, UNPROCESSABLE)
+    status = 422 if is_stage_error else find_status(error.code)
     return render_first_step(
         request, visitor, "narrow", rollout, status, typed=typed, errors=errors
     )

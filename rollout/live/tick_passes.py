@@ -22,7 +22,7 @@ from rollout.data.database.append_failures import TICK, DatabaseUnavailableError
 from rollout.data.database.rollouts import PolicyTexts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
-from rollout.data.ledger.ledger import CommitTimes, Ledger, StoredLedgerHead, find_head
+from rollout.data.ledger.ledger import CommitTimes, Ledger, StoredLedgerHead, find_rollout_head
 from rollout.data.ledger.scopes import REVISIONS_BETWEEN, StoredScopes, TickSlots
 from rollout.engine.decide.commands import CheckClock
 from rollout.engine.decide.decider import decide
@@ -286,7 +286,7 @@ class Ticker:
 
         A database may have been restored, or created again under the same name.
         """
-        rollout_head = find_head(transaction, self._rollout_name)
+        rollout_head = find_rollout_head(transaction, self._rollout_name)
         if rollout_head is None or rollout_head[0] != state.rollout:
             return None
         head = rollout_head[1]

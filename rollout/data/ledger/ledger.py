@@ -649,7 +649,7 @@ def load_revisions(transaction: Transaction) -> dict[str, str]:
     return {row.name: f"{row.revision}.{row.hash[:8]}.{row.through}" for row in rows}
 
 
-def find_head(
+def find_rollout_head(
     transaction: Transaction, rollout_name: str
 ) -> tuple[Rollout, StoredLedgerHead] | None:
     """Return the rollout with this name and its ledger's head, or None."""
