@@ -30,7 +30,7 @@ from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 
 UNITS_A_DAY, FIRST_DAY = 80, 6
 POLICY = """

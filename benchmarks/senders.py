@@ -36,7 +36,7 @@ from rollout.features.replay.replay import NothingToReplayError, replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.kernel.calendar.instants import EPOCH, Cell, count_micros
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 CELLS, DAYS, CASES_A_DAY = 40, 60, 20

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 
 ZONE: Final = ZoneInfo("Europe/Zurich")
 FIRST_DAY: Final = date(2025, 3, 3)  # a Monday

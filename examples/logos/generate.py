@@ -26,7 +26,7 @@ from scenes import BOARDS, Scene, draw_pictures, find_picture_name, format_answe
 from tagger_models import TRAINED, BoardReading, read_boards, train_versions
 
 from rollout.features.demo.catalog import build_parser, write_pictures, write_tables
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 
 ZONE: Final = ZoneInfo("Europe/Amsterdam")
 FIRST_DAY, DAYS = date(2026, 1, 12), 70  # a Monday, ten weeks

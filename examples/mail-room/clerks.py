@@ -9,7 +9,7 @@ import numpy as np
 from chance import stream
 from offices import Letter, Office, is_night
 
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 
 BY_DAY: Final = (1, 2, 3, 4)
 BY_NIGHT: Final = (2, 5, 6)

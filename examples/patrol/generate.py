@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from rollout.features.demo.catalog import build_parser, write_tables
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 
 ZONE: Final = ZoneInfo("America/Chicago")
 FIRST_DAY: Final = date(2025, 8, 4)  # a Monday; no clock changes until the end

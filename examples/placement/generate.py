@@ -30,7 +30,7 @@ from kiosks import (
 from offer_model import fit_offers
 
 from rollout.features.demo.catalog import run_generator, write_tables
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 
 SALT: Final = bytes(32)  # of a replay
 TRIAL_SHARE, WIDE_SHARE = 0.5, 0.9

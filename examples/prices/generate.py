@@ -35,7 +35,7 @@ from shops import (
 )
 
 from rollout.features.demo.catalog import run_generator, write_tables
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 
 ZONE: Final = ZoneInfo("Europe/Amsterdam")
 SALT: Final = bytes(32)  # of a replay

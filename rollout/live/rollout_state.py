@@ -147,7 +147,7 @@ class RolloutState:
 
     def draw_units(self, keys: Sequence[str]) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
         """Return the sampling values of units: those of deciders, and those of audits."""
-        from rollout.kernel.statistics.gate_thresholds import (
+        from rollout.kernel.statistics.sampling import (
             AUDIT,
             SAMPLING_PURPOSE,
             compute_sampling_values,

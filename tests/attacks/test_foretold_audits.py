@@ -4,7 +4,7 @@ import pytest
 
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.reviews.reviews import ReviewTaskStore
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.live.rollout_state import load_rollout_state
 from rollout_client import EdgeClient
 from tests.api.assignments.autonomous_bears import clocks_agree

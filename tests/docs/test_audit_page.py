@@ -13,7 +13,7 @@ from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.gates import compute_yearly_share, read_condition
 from rollout.kernel.statistics.evidence import compute_cost_log_e, compute_log_e
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from tests.docs.pages import text_of
 from tests.factories import policy
 

@@ -5,7 +5,7 @@ from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.events import ProposalRaised, Stopped, VersionFirstUsed, Widened
 from rollout.kernel.calendar.instants import Cell
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from tests.data.snapshots import filled_once

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from rollout.data.database.session import Database
 from rollout.data.tables.tables import decisions
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from tests.data.databases import fresh
 from tests.features.review_room import ANA
 

@@ -23,7 +23,7 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.kernel.calendar.instants import find_slot_before
-from rollout.kernel.statistics import gate_thresholds
+from rollout.kernel.statistics import sampling
 from rollout.live.evidence import due_counting
 from rollout.live.evidence.due_counting import CollectionPause, DueCounter, PageSize
 from rollout.live.evidence.live_evidence import EvidenceCheck
@@ -291,7 +291,7 @@ def test_a_page_looks_up_each_unit_and_case_once(database, monkeypatch):
         both = predict(key), predict(key, "v2")
         store(database, build_case(key), *both, decide(key, "ana", 5))
     drawn, found = [], []
-    compute_values, find_ids = gate_thresholds.compute_sampling_values, ExternalKeys.find_ids
+    compute_values, find_ids = sampling.compute_sampling_values, ExternalKeys.find_ids
 
     def compute(salt, purpose, keys):
         drawn.append(sorted(keys))
@@ -301,7 +301,7 @@ def test_a_page_looks_up_each_unit_and_case_once(database, monkeypatch):
         found.extend(keys)
         return find_ids(self, keys, **options)
 
-    monkeypatch.setattr(gate_thresholds, "compute_sampling_values", compute)
+    monkeypatch.setattr(sampling, "compute_sampling_values", compute)
     monkeypatch.setattr(ExternalKeys, "find_ids", find)
     Ticker(database, "lake", "one").tick(DUE + 2 * HOUR)
     assert drawn == [[*"efgh"]] * 2  # by the clients' salt, and by the service's

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from rollout.features.records.record_import import import_records
 from rollout.features.replay.requests import ReplayRequest, read_request_records
 from rollout.kernel.policy_files.reader import load_policy
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 from rollout.live.evidence import live_evidence
 from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.tick_passes import Ticker

@@ -12,7 +12,7 @@ from rollout.features.reports.figures.holdout import compute_feedback
 from rollout.features.reports.figures.label_sources import SOURCES
 from rollout.features.reports.stored_inputs import load_report_inputs, load_whole_period
 from rollout.features.training.cleaning import TrainingOptions, export_training_rows
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import CREEK, POLICY, approved, founded, scope_of, tick, widened
 from tests.factories import NOON, TICK

@@ -40,7 +40,7 @@ from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.familiarity import AttributeValue, format_value
 from rollout.kernel.policy.policy import NEVER, Policy
 from rollout.kernel.policy.stages import Stage
-from rollout.kernel.statistics.gate_thresholds import SAMPLING_PURPOSE, compute_sampling_value
+from rollout.kernel.statistics.sampling import SAMPLING_PURPOSE, compute_sampling_value
 
 NO_WINDOW_FITS = "no window fits"
 BELOW_FLOOR = "below the confidence floor"

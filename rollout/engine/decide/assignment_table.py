@@ -51,7 +51,7 @@ from rollout.kernel.calendar.windows import select_window
 from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import Stage
-from rollout.kernel.statistics.gate_thresholds import SAMPLING_PURPOSE, build_bucket_finder
+from rollout.kernel.statistics.sampling import SAMPLING_PURPOSE, build_bucket_finder
 from rollout.kernel.units import group_pairs
 
 if TYPE_CHECKING:

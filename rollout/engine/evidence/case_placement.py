@@ -56,7 +56,7 @@ from rollout.kernel.calendar.instants import (
 from rollout.kernel.calendar.windows import find_windows
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.populations import PLANTED_TRACK
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

@@ -14,11 +14,7 @@ from rollout.engine.evidence.unit_arrays import BoolArray, IntArray, UnitArrays,
 from rollout.kernel.calendar.instants import CellVersion
 from rollout.kernel.policy.familiarity import FAMILIAR, AttributeValue
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.gate_thresholds import (
-    AUDIT,
-    SAMPLING_PURPOSE,
-    compute_sampling_values,
-)
+from rollout.kernel.statistics.sampling import AUDIT, SAMPLING_PURPOSE, compute_sampling_values
 
 
 @dataclass(frozen=True, slots=True)

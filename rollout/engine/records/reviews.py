@@ -26,11 +26,7 @@ from rollout.kernel.errors import RefusalError
 from rollout.kernel.facts import NO_PREDICTION, OTHER_ACTION, UNSURE
 from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.policy import EvidenceRules, Policy
-from rollout.kernel.statistics.gate_thresholds import (
-    AUDIT,
-    SAMPLING_PURPOSE,
-    compute_sampling_value,
-)
+from rollout.kernel.statistics.sampling import AUDIT, SAMPLING_PURPOSE, compute_sampling_value
 from rollout.kernel.units import Lever, read_label_set
 
 BLIND, ASSISTED, ADJUDICATE, SEEDED = "blind", "assisted", "adjudication", "gold"

@@ -26,7 +26,7 @@ from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
 from rollout.kernel.calendar.instants import Cell, count_micros
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 from rollout.kernel.units import OutcomeRule
 
 GuardAnswers = tuple[IntArray, IntArray, BoolArray]

@@ -66,7 +66,7 @@ from rollout.kernel.facts import (
 )
 from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.kernel.units import group_pairs
 from rollout.live.evidence.unit_counting import WindowLookup
 from rollout.live.rollout_state import RolloutState, parse_stored_policy, refresh_rollout_state

@@ -81,7 +81,7 @@ from rollout.kernel.policy.gates import NO_UNPLACED, UnplacedDecisions
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import find_content_fault
 from rollout.kernel.policy_files.reader import load_policy
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 
 MAX_OTHER_UNITS, MAX_OTHER_SHARE = 5, 0.01
 """Units of another arm that are tolerated, such as some that a stop sent to humans."""

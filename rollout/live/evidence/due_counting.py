@@ -46,7 +46,7 @@ from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
 from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.evidence.version_uses import ANY_VERSION, Use, UseKey, list_first_uses
 from rollout.kernel.calendar.instants import Cell, to_instant
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 from rollout.kernel.units import OutcomeRule, group_pairs
 from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
 from rollout.live.evidence.stage_history import RolloutHistory

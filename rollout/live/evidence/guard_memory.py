@@ -49,7 +49,7 @@ from rollout.engine.evidence.unit_arrays import (
 )
 from rollout.kernel.calendar.instants import OTHER_WINDOW, to_instant
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 from rollout.live.evidence.evidence_reader import UNREADABLE
 from rollout.live.rollout_state import RolloutState
 

@@ -5,7 +5,7 @@ import pytest
 from rollout.data.database.rollouts import Rollouts
 from rollout.engine.decide.assignment import NOT_DRAWN, SAMPLE, UNKNOWN_DRAW, Permit
 from rollout.features.assignments.assignments import LOCAL
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from tests.api.access.test_permission_afterwards import action, answer_to, permission, prediction
 from tests.api.assignments.autonomous_bears import clocks_agree
 from tests.api.assignments.test_assignments import URL, ask, predicted

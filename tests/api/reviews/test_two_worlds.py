@@ -25,7 +25,7 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.records import Prediction
 from rollout.features.incidents import incidents
 from rollout.features.reports.archive import REPORT_FORMATS
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.live.evidence.unit_counting import queue_cases
 from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.tick_passes import Ticker

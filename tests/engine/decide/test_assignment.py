@@ -19,7 +19,7 @@ from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.calendar.opening_hours import find_next_change, is_open
 from rollout.kernel.calendar.windows import find_window
 from rollout.kernel.policy.policy import NEVER, EvidenceRules, Limit, Policy, Stage
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.kernel.units import Lever
 from tests.factories import (
     AUTONOMOUS,

@@ -18,7 +18,7 @@ from rollout.kernel.calendar.instants import find_slot_after, find_slot_before
 from rollout.kernel.measures import MEASURES, Watch
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.policy.gates import read_gate, read_renewal
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.kernel.units import MISSING, SILENT, SILENT_REASONS, UNDECIDED
 from tests.engine.evidence.plain_readings import Plain, in_alarm, within
 from tests.engine.slots.stories import (

@@ -11,7 +11,7 @@ from rollout.engine.evidence import units
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.evidence.units import UNLISTED
 from rollout.kernel.calendar.instants import Site, Window, find_slot_after, find_slot_before
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.kernel.units import (
     AFTER_DECISION,
     FAILED,

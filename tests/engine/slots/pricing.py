@@ -13,7 +13,7 @@ from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import ReplayedFiles, replay_files
 from rollout.features.replay.requests import ReplayRequest
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 
 START = datetime(2027, 3, 1, tzinfo=UTC)
 SALT = bytes(32)

@@ -35,7 +35,8 @@ from rollout.features.reports.pages.text_report import render_text_report
 from rollout.kernel.calendar.instants import LAST_SLOT
 from rollout.kernel.policy.cell_evidence import format_floor, list_floors
 from rollout.kernel.policy.policy import Stage
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value, get_gate_threshold
+from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.kernel.units import SILENT
 from tests.engine.slots.stories import a_course, a_history, a_policy, a_story, prepared, seeded
 

@@ -28,7 +28,7 @@ from rollout.features.reports.pages.text_report import render_text_report
 from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.policy.gates import GainReading, read_gate
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 from rollout.kernel.words import say_alarms, say_reading
 from tests.engine.slots.facts import compute_replay_facts
 from tests.engine.slots.pricing import POLICY, SALT, list_widenings, replay_pricing, write_stream

@@ -16,7 +16,7 @@ from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import Minimum, Stage
 from rollout.kernel.statistics.evidence import compute_log_e
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from tests.engine.evidence.histories import (
     HOUR,
     SALT,

@@ -12,7 +12,7 @@ from rollout.engine.decide.scope import Scope, find_acting_version
 from rollout.engine.evidence.stage_history import StageHistory, build_stage_shares, find_buckets
 from rollout.kernel.calendar.instants import count_micros, to_instant
 from rollout.kernel.policy.policy import Stage
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.statistics.sampling import compute_sampling_values
 from tests.engine.evidence.histories import a_policy as small_policy
 from tests.engine.slots.stories import (
     LABELS,

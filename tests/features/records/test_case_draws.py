@@ -22,7 +22,7 @@ from rollout.features.records.ingest import build_reader, ingest_items
 from rollout.features.records.record_import import import_records
 from rollout.features.replay.requests import ReplayRequest, read_request_records
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.live.clock import ManualClock
 from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.evidence.unit_counting import open_stored_history

@@ -27,7 +27,7 @@ from rollout.engine.records.reviews import (
     plan_review_tasks,
 )
 from rollout.kernel.policy.policy import EvidenceRules, Stage
-from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.kernel.units import Lever, Margin, Number
 from tests.factories import HOUR, MINUTE, NOON, policy
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.kernel.statistics.gate_thresholds import (
+from rollout.kernel.statistics.sampling import (
     build_bucket_finder,
     compute_sampling_value,
     compute_sampling_values,
