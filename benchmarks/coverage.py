@@ -14,7 +14,6 @@ from scipy.stats import binom
 from benchmarks.coverage_counts import Draws, Floats, Shares, compute_share_of_hits, is_inside
 from benchmarks.coverage_units import audited, clustered, corrected_bursts, paired_bursts
 from rollout.features.reports.figures.ratings import RaterAgreement, compute_rater_agreement
-from rollout.kernel.statistics.bounds import compute_cost_bounds
 from rollout.kernel.statistics.chance_agreement import (
     MIN_RARE_CASES_OF_AC1,
     compute_ac1,
@@ -28,7 +27,7 @@ from rollout.kernel.statistics.differences import (
     compute_difference_by_day,
     compute_period_difference,
 )
-from rollout.kernel.statistics.evidence import compute_lower_bounds
+from rollout.kernel.statistics.evidence import compute_cost_bounds, compute_lower_bounds
 from rollout.kernel.statistics.intervals import (
     clopper_pearson,
     compute_clustered_share,

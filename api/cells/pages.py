@@ -88,7 +88,7 @@ from rollout.features.reports.pages.timeline_layout import StageMarker
 from rollout.features.stops.stops import load_stops
 from rollout.kernel.calendar.instants import EPOCH, Cell
 from rollout.kernel.measures import Condition
-from rollout.kernel.statistics.bounds import ConditionEvidence
+from rollout.kernel.statistics.evidence import ConditionEvidence
 from rollout.live.rollout_state import RolloutState
 
 AGREEMENT: Final = "agreement"

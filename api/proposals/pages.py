@@ -103,7 +103,7 @@ from rollout.kernel.facts import RECENT_DAYS
 from rollout.kernel.measures import Condition, Statistic
 from rollout.kernel.policy.gates import round_down
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.bounds import ConditionEvidence
+from rollout.kernel.statistics.evidence import ConditionEvidence
 from rollout.kernel.units import describe_objective
 from rollout.live.rollout_state import RolloutState
 

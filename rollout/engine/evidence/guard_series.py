@@ -30,20 +30,18 @@ from rollout.kernel.measures import Condition, Statistic, Watch
 from rollout.kernel.policy.cell_evidence import GuardReading
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.statistics.detector import (
+    StreamAlarm,
+    UnitStream,
     bound_agreement_path,
     compute_action_change_log_factors,
     compute_agreement_log_factors,
     compute_cost_log_factors,
     compute_log_path,
     find_alarms,
-)
-from rollout.kernel.statistics.gain import ArmUnits, compute_gain_alarm_path
-from rollout.kernel.statistics.share_detector import (
-    StreamAlarm,
-    UnitStream,
     find_first_proof,
     list_alarm_episodes,
 )
+from rollout.kernel.statistics.gain import ArmUnits, compute_gain_alarm_path
 
 MICRO = 1e-6
 _DISAGREEMENTS_SHARE = 4  # with more of all slots, a bound costs as much as the path

@@ -32,7 +32,7 @@ from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
 from rollout.kernel.calendar.instants import DAY, HOUR, MINUTE, Site, count_micros, to_wall_times
 from rollout.kernel.policy.policy import DAY as DAY_SPAN
 from rollout.kernel.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
-from rollout.kernel.statistics.share_detector import (
+from rollout.kernel.statistics.detector import (
     LOWEST_LIMIT,
     SIGNS_MISSED,
     TRAFFIC_DAYS,

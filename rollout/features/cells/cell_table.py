@@ -52,7 +52,7 @@ from rollout.kernel.calendar.instants import LAST_SLOT, Cell, find_slot_before, 
 from rollout.kernel.policy.familiarity import AttributeValue, ValueReading
 from rollout.kernel.policy.gates import read_gate
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.bounds import ConditionEvidence, build_condition_evidence
+from rollout.kernel.statistics.evidence import ConditionEvidence, build_condition_evidence
 from rollout.live.evidence.evidence_reader import load_events, load_evidence_views
 from rollout.live.rollout_state import RolloutState, parse_stored_policy
 from rollout.live.service import Service

@@ -27,14 +27,14 @@ from rollout.kernel.calendar.windows import compute_year_shares
 from rollout.kernel.measures import Condition, Watch
 from rollout.kernel.policy.policy import DAY, TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
-from rollout.kernel.statistics.forecast import estimate_detection_records
-from rollout.kernel.statistics.share_detector import (
+from rollout.kernel.statistics.detector import (
     MIN_BAD_RECORDS,
     SIGNS_MISSED,
     TRAFFIC_DAYS,
     compute_false_alarm_interval,
     estimate_silent_hours,
 )
+from rollout.kernel.statistics.forecast import estimate_detection_records
 
 DOUBLED_P95_SHARE = 0.17  # slow answers if p95 doubles and latency is log-normal
 TROUBLE_FACTOR = 3  # times the limit

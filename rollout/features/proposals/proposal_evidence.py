@@ -32,7 +32,7 @@ from rollout.kernel.policy.gates import (
     read_renewal,
 )
 from rollout.kernel.policy.policy import Gate, Minimum, Policy
-from rollout.kernel.statistics.bounds import ConditionEvidence, build_condition_evidence
+from rollout.kernel.statistics.evidence import ConditionEvidence, build_condition_evidence
 from rollout.kernel.statistics.forecast import LAST_FIFTH
 from rollout.kernel.words import say_reading, say_requirement
 from rollout.live.evidence.evidence_reader import (

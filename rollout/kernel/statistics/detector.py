@@ -1,4 +1,4 @@
-"""Detectors of quality guards: has a measure fallen below its reference?
+"""Detectors of guards: a measure below its reference, a share above its limit, many streams.
 
 Eight Shiryaev–Roberts sums, one for each size of fall: 2, 4, …, 256 times the odds of an error.
 Once in a bucket of m records each sum becomes `R_k ← F_k · (R_k + m)`, where F_k is how much more
@@ -9,11 +9,29 @@ least that, whatever the buckets and however often the guard is read.
 The `…_log_factors` functions give ln F for whole histories, `compute_log_path` runs them.
 
 Source: Shin, Ramdas, Rinaldo, "E-detectors" (2023); Shiryaev 1963; Roberts 1966.
+
+A share: the sums of `rollout.kernel.statistics.detector` with the reference 1 − limit raise the
+alarm, so one parameter bounds the false alarms however few records there are. After an alarm a
+binomial test on the newest records ends the episode: its rate lies halfway between the limit and
+the share of bad records that raised the alarm, so that a site in trouble does not flap.
+
+Several streams of units: values of an attribute, or shares of values. Each stream has a detector of
+its own. Its sum grows in the mean by at most one for each of the stream's units while the stream is
+within its limit. So the sums of all streams together grow by at most `overlap` for each unit, where
+every unit is in at most `overlap` streams. An alarm needs one sum of `false_alarm_every * overlap`:
+the mean number of units between two false alarms is at least `false_alarm_every`, whatever the
+number of streams and however often the guard is read. The stream with the largest sum is named. The
+others start anew with it, once it has recovered.
+
+Sources: Shiryaev 1963; Roberts 1966; Shin, Ramdas, Rinaldo, "E-detectors" (2023), for several
+streams. The stretch before an alarm is that of a cumulative sum (Page 1954) for four times the
+limit.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from math import inf, log
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,14 +39,16 @@ from rollout.kernel.late_modules import LateModule
 from rollout.kernel.statistics.evidence import check_inside_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
+    import scipy
     from numpy.typing import ArrayLike, NDArray
 
-    from rollout.kernel.statistics.arrays import Floats
+    from rollout.kernel.statistics.arrays import Bools, Floats, Ints
 else:
     np = LateModule("numpy")
+    scipy = LateModule("scipy")
 
 BoolArray: TypeAlias = "NDArray[np.bool_]"
 
@@ -225,3 +245,368 @@ def _compute_log(records: ArrayLike) -> Floats:
 
 def _compute_log_mean(log_sums: Floats) -> Floats:
     return np.asarray(np.logaddexp.reduce(log_sums, axis=-1) - log(log_sums.shape[-1]))
+
+
+IntArray: TypeAlias = "Ints"
+
+MIN_BAD_RECORDS = 3  # fewer raise no alarm
+LOWEST_LIMIT = 0.001  # stands for a limit of 0, which no record could keep
+CLEAR_RISK = 0.05  # chance that an episode ends at the rate of its clear test
+_MOST_BAD = 100  # bad records of one clear test; more would add next to nothing
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmEpisode:
+    """An alarm and its end.
+
+    Attributes:
+        alarm_slot: slot whose records raised the alarm.
+        clear_slot: slot that ended it, None while it lasts.
+        bad, records: the stretch that raised the alarm.
+    """
+
+    alarm_slot: int
+    clear_slot: int | None
+    bad: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRecords:
+    """Records of one guard after the first ones, by slot; a part shares the sums of all.
+
+    Attributes:
+        slots: slots with records, ascending.
+        ends: number of all records up to the end of each slot.
+        total_bad: how many of the first n of all records are outside the limit, by n from 0 on.
+        log_intervals: ln of the records between false alarms, in force in each slot.
+        first: number of records before these.
+    """
+
+    slots: IntArray
+    ends: IntArray
+    total_bad: IntArray
+    log_intervals: Floats
+    first: int = 0
+
+    def select(self, *, after: int, until: int | None = None) -> ShareRecords:
+        """Return the records of the slots after one, and up to another."""
+        start = int(np.searchsorted(self.slots, after, side="right"))
+        stop = None if until is None else int(np.searchsorted(self.slots, until, side="right"))
+        part = slice(start, stop)
+        first = int(self.ends[start - 1]) if start else self.first
+        return ShareRecords(
+            self.slots[part], self.ends[part], self.total_bad, self.log_intervals[part], first
+        )
+
+    @property
+    def counts(self) -> IntArray:
+        """Return the number of records up to the end of each slot."""
+        return self.ends - self.first
+
+    @property
+    def bad_counts(self) -> IntArray:
+        """Return the number of bad records up to the end of each slot."""
+        bad_counts: IntArray = self.total_bad[self.ends] - self.total_bad[self.first]
+        return bad_counts
+
+
+def find_episodes(
+    records: ShareRecords, *, limit: float, hold: int, min_records: int = 0
+) -> tuple[AlarmEpisode, ...]:
+    """Return the episodes of a guard, in order; the last one may last.
+
+    Args:
+        records: all records since the detector's start.
+        limit: highest share of bad records, in [0, 1).
+        hold: slots that an episode lasts at least.
+        min_records: fewer records raise no alarm.
+    """
+    episodes: list[AlarmEpisode] = []
+    limit = max(limit, LOWEST_LIMIT)
+    while (alarm := _find_alarm(records, limit, min_records)) is not None:
+        is_bad = np.diff(records.total_bad[records.first : records.ends[alarm] + 1]) > 0
+        bad, count = measure_stretch(is_bad, limit=limit)
+        alarm_slot = int(records.slots[alarm])
+        rate = compute_clear_rate(limit, bad / count if count else 0.0)
+        later = records.select(after=alarm_slot)
+        clear_slot = find_clear_slot(later, rate=rate, earliest=alarm_slot + hold)
+        episodes.append(AlarmEpisode(alarm_slot, clear_slot, bad, count))
+        if clear_slot is None:
+            break
+        records = records.select(after=clear_slot)
+    return tuple(episodes)
+
+
+def _find_alarm(records: ShareRecords, limit: float, min_records: int) -> int | None:
+    """Return the position of the first slot with an alarm, or None."""
+    bad_counts = records.bad_counts
+    if not len(bad_counts) or bad_counts[-1] < MIN_BAD_RECORDS:
+        return None
+    if _compute_bound(records, limit) < records.log_intervals.min():
+        return None
+    can_alarm = (bad_counts >= MIN_BAD_RECORDS) & (records.counts >= min_records)
+    factors, counts = _compute_factors(records, limit)
+    return find_first_alarm(factors, counts, records.log_intervals, can_alarm)
+
+
+def _compute_bound(records: ShareRecords, limit: float) -> float:
+    """Return what no value of the path exceeds; infinity where that saves nothing."""
+    ends, bad_ends = records.counts, records.bad_counts
+    slots = np.flatnonzero(np.diff(bad_ends, prepend=0))
+    if len(slots) > len(ends) // 4:
+        return inf
+    counts = np.diff(ends, prepend=0)[slots]
+    bad_counts = np.diff(bad_ends[slots], prepend=0)
+    agreed_before = ends[slots] - counts - np.concatenate([[0], ends[slots[:-1]]])
+    return bound_agreement_path(agreed_before, counts - bad_counts, counts, reference=1 - limit)
+
+
+def _compute_factors(records: ShareRecords, limit: float) -> tuple[Floats, IntArray]:
+    counts = np.diff(records.counts, prepend=0)
+    bad_counts = np.diff(records.bad_counts, prepend=0)
+    good_counts = counts - bad_counts
+    return compute_agreement_log_factors(good_counts, counts, reference=1 - limit), counts
+
+
+def measure_stretch(is_bad: BoolArray, *, limit: float) -> tuple[int, int]:
+    """Return bad and all records since the cumulative sum was last 0."""
+    steps = np.where(is_bad, log(4), 0.0) - np.log1p(3 * limit)
+    path = np.concatenate([[0.0], np.cumsum(steps)])
+    start = int(np.flatnonzero(path <= np.minimum.accumulate(path))[-1])
+    return int(is_bad[start:].sum()), len(is_bad) - start
+
+
+def compute_clear_rate(limit: float, stretch_share: float) -> float:
+    """Return the rate of bad records that a clear test must exclude."""
+    return min(max(2 * limit, stretch_share / 2), 0.95)
+
+
+def find_clear_slot(records: ShareRecords, *, rate: float, earliest: int) -> int | None:
+    """Return the first slot from `earliest` on at which an episode ends, or None.
+
+    Args:
+        records: those after the alarm.
+        rate: of `compute_clear_rate`.
+        earliest: the slot until which the guard's span lasts.
+    """
+    slots = records.slots
+    passed = int(np.searchsorted(slots, earliest, side="right"))
+    begun = max(passed - 1, 0)  # the slot in force at the earliest
+    total_bad = records.total_bad[records.first :]
+    first = find_first_clear(total_bad, records.counts[begun:], rate=rate)
+    if first is None:
+        return None
+    return earliest if passed and first == 0 else int(slots[begun + first])
+
+
+def find_first_clear(total_bad: IntArray, counts: IntArray, *, rate: float) -> int | None:
+    """Return the place of the first of some counts of records that shows less than `rate`, or None.
+
+    For some m the newest m records hold c bad ones with P(Bin(m, rate) ≤ c) ≤ 5 %.
+
+    Args:
+        total_bad: bad ones among the first n records, by n from 0 on; the first value is any.
+        counts: of the records, ascending.
+        rate: of `compute_clear_rate`.
+    """
+    first = len(counts)
+    for bad, length in enumerate(compute_clear_lengths(rate)):
+        start = int(np.searchsorted(counts, length))
+        if start >= first:
+            break  # more bad ones need more records
+        newest = counts[start:first]
+        is_clear = total_bad[newest] - total_bad[newest - length] <= bad
+        first = start + int(np.argmax(is_clear)) if is_clear.any() else first
+    return first if first < len(counts) else None
+
+
+@lru_cache(maxsize=256)
+def compute_clear_lengths(rate: float) -> tuple[int, ...]:
+    """Return by number of bad records how many newest records show less than `rate`.
+
+    >>> compute_clear_lengths(0.04)[0], compute_clear_lengths(0.1)[:2]
+    (74, (29, 46))
+    """
+    bad = np.arange(_MOST_BAD + 1)
+    low, high = bad, np.ceil(2 * (bad + 4) / rate).astype(np.int64)
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        is_enough = scipy.special.bdtr(bad, middle, rate) <= CLEAR_RISK
+        low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
+    return tuple(high.tolist())
+
+
+def compute_false_alarm_interval(per_day: float, span_days: float) -> float:
+    """Return the records between false alarms: those of the span, at least 1,000."""
+    return max(1000.0, per_day * span_days)
+
+
+TRAFFIC_DAYS = 28  # of the usual traffic
+SIGNS_MISSED = 3  # intervals between signs of life that may pass without one
+MIN_SIGNS = 3  # fewer have no interval
+_RECENT_SIGNS = 20
+_FEWEST_UNITS = 2.0  # keeps the threshold positive
+
+
+def compute_silence_threshold(units_per_day: float, span_days: float = 365) -> float:
+    """Return the due units H of a silence that happens by chance once in a span.
+
+    >>> round(compute_silence_threshold(60), 6), round(compute_silence_threshold(300), 6)
+    (9.994242, 11.60368)
+    """
+    return log(max(units_per_day * span_days, _FEWEST_UNITS))
+
+
+def estimate_silent_hours(
+    units_per_hour: float, units_per_day: float, quiet_days: float, span_days: float = 365
+) -> float:
+    """Return the hours of silence until an alarm by traffic alone.
+
+    >>> round(estimate_silent_hours(27.5, 300, 0.5) * 60)
+    51
+    """
+    threshold = compute_silence_threshold(units_per_day, span_days)
+    return threshold / (quiet_days * units_per_hour)
+
+
+def measure_sign_interval(signs: IntArray | Sequence[int]) -> int | None:
+    """Return the usual interval between the latest signs of life, or None.
+
+    >>> measure_sign_interval([0, 300, 600, 4200, 4500]), measure_sign_interval([0, 300])
+    (300, None)
+    """
+    if len(signs) < MIN_SIGNS:
+        return None
+    return int(np.median(np.diff(np.asarray(signs)[-_RECENT_SIGNS:])))
+
+
+FALSE_RECOVERY_EVERY = 1_000.0  # mean units of a stream until a false recovery, at least
+BEFORE_ALL_SLOTS = -(2**62)
+
+
+@dataclass(frozen=True)
+class UnitStream:
+    """Units of one stream by slot, each slot with at least one.
+
+    Attributes:
+        slots: ascending.
+        good_counts, bad_counts: units of each slot within and beyond.
+        limit: largest acceptable share of bad units, in the open interval (0, 1).
+    """
+
+    slots: Ints
+    good_counts: Ints
+    bad_counts: Ints
+    limit: float
+
+    def select_after(self, slot: int) -> UnitStream:
+        """Return the units of later slots."""
+        start = int(np.searchsorted(self.slots, slot, side="right"))
+        return UnitStream(
+            self.slots[start:], self.good_counts[start:], self.bad_counts[start:], self.limit
+        )
+
+    def compute_log_path(self) -> Floats:
+        """Return the log of the detector's sum after each slot."""
+        compared = self.good_counts + self.bad_counts
+        factors = compute_agreement_log_factors(
+            self.good_counts, compared, reference=1 - self.limit
+        )
+        return compute_log_path(factors, compared)
+
+    def read_log_sum(self, slot: int) -> float:
+        """Return the log of the detector's sum at a slot, −∞ before its first unit."""
+        position = int(np.searchsorted(self.slots, slot, side="right")) - 1
+        return float(self.compute_log_path()[position]) if position >= 0 else -inf
+
+    def find_proof(self) -> Bools:
+        """Return after which slots the share of bad units is shown to be within the limit.
+
+        The same detector, turned round: it watches whether the bad units have become fewer.
+        """
+        compared = self.good_counts + self.bad_counts
+        factors = compute_agreement_log_factors(self.bad_counts, compared, reference=self.limit)
+        return np.asarray(compute_log_path(factors, compared) >= log(FALSE_RECOVERY_EVERY))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAlarm:
+    """From an alarm to its recovery.
+
+    Attributes:
+        slot: of the alarm.
+        stream: number of the named stream, the clearest one.
+        bad, units: of the named stream, from the detectors' start to the alarm.
+        end: slot from which the alarm is over; None while it lasts.
+    """
+
+    slot: int
+    stream: int
+    bad: int
+    units: int
+    end: int | None
+
+
+def list_alarm_episodes(
+    streams: Sequence[UnitStream], *, false_alarm_every: float, overlap: int = 1
+) -> Iterator[StreamAlarm]:
+    """Yield the alarms in order; all detectors start anew when one is over.
+
+    An alarm is over when the named stream is shown to be within its limit. While it is beyond, the
+    mean number of its units until that happens falsely is at least 1,000.
+
+    Args:
+        streams: in any order.
+        false_alarm_every: mean number of units between false alarms, at least.
+        overlap: in how many streams one unit is at most.
+    """
+    start = BEFORE_ALL_SLOTS
+    while streams:
+        later = [stream.select_after(start) for stream in streams]
+        slot = _find_alarm_slot(later, log(false_alarm_every * overlap))
+        if slot is None:
+            return
+        log_sums = [stream.read_log_sum(slot) for stream in later]
+        clearest = log_sums.index(max(log_sums))
+        until = int(np.searchsorted(later[clearest].slots, slot, side="right"))
+        bad = int(later[clearest].bad_counts[:until].sum())
+        units = bad + int(later[clearest].good_counts[:until].sum())
+        end = find_recovery_slot(streams[clearest], after=slot)
+        yield StreamAlarm(slot, clearest, bad, units, end)
+        if end is None:
+            return
+        start = end
+
+
+def _find_alarm_slot(streams: Sequence[UnitStream], needed: float) -> int | None:
+    """Return the first slot in which any detector's sum is large enough."""
+    alarm_slots = [
+        int(stream.slots[reached.argmax()])
+        for stream in streams
+        if (reached := stream.compute_log_path() >= needed).any()
+    ]
+    return min(alarm_slots, default=None)
+
+
+def find_recovery_slot(stream: UnitStream, *, after: int) -> int | None:
+    """Return the first later slot at which the stream is shown to be within its limit."""
+    later = stream.select_after(after)
+    is_proven = later.find_proof()
+    return int(later.slots[is_proven.argmax()]) if is_proven.any() else None
+
+
+def find_first_proof(streams: Sequence[UnitStream]) -> int | None:
+    """Return the first slot at which each stream with units by then is within its limit.
+
+    A stream that begins later plays no part: nobody could know of it then.
+    """
+    begun_streams = [stream for stream in streams if len(stream.slots)]
+    if not begun_streams:
+        return None
+    slots = np.unique(np.concatenate([stream.slots for stream in begun_streams]))
+    is_proven = np.ones(len(slots), dtype=bool)
+    for stream in begun_streams:
+        positions = np.searchsorted(stream.slots, slots, side="right") - 1
+        is_proven &= (positions < 0) | stream.find_proof()[np.maximum(positions, 0)]
+    return int(slots[is_proven.argmax()]) if is_proven.any() else None

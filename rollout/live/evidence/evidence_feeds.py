@@ -47,7 +47,7 @@ from rollout.kernel.calendar.instants import (
 )
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy
-from rollout.kernel.statistics.share_detector import measure_sign_interval
+from rollout.kernel.statistics.detector import measure_sign_interval
 from rollout.kernel.units import OutcomeRule
 from rollout.live.evidence.guard_memory import (
     GuardMemory,

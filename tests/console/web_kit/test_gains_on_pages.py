@@ -16,7 +16,7 @@ from rollout.features.reports.figures.gate_facts import ConditionFacts
 from rollout.kernel.facts import StoredReading, to_facts
 from rollout.kernel.policy.evidence_sources import OWN_PREDICTION
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.kernel.statistics.bounds import ConditionEvidence
+from rollout.kernel.statistics.evidence import ConditionEvidence
 from rollout.kernel.units import DECIDES, PROPOSES
 from tests.engine.slots.pricing import POLICY
 

@@ -4,9 +4,11 @@ import pytest
 from rollout.engine.words.formatting import OPENING_NOTE
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.gates import compute_yearly_share
-from rollout.kernel.statistics.bounds import compute_bounds, compute_cost_bounds, compute_estimates
 from rollout.kernel.statistics.evidence import (
+    compute_bounds,
+    compute_cost_bounds,
     compute_cost_log_e,
+    compute_estimates,
     compute_lower_bound,
     count_further_agreements,
 )

@@ -5,13 +5,13 @@ from math import log
 import numpy as np
 import pytest
 
-from rollout.kernel.statistics import share_detector
-from rollout.kernel.statistics.detector import compute_log_path
-from rollout.kernel.statistics.share_detector import (
+from rollout.kernel.statistics import detector
+from rollout.kernel.statistics.detector import (
     ShareRecords,
     compute_clear_lengths,
     compute_clear_rate,
     compute_false_alarm_interval,
+    compute_log_path,
     find_clear_slot,
     find_episodes,
     find_first_clear,
@@ -33,7 +33,7 @@ def build_records(buckets, *, interval=1e9, first_slot=0):
 
 def compute_path(records, limit):
     """Return the log of the detector's mean sum after each slot."""
-    return compute_log_path(*share_detector._compute_factors(records, limit))
+    return compute_log_path(*detector._compute_factors(records, limit))
 
 
 def sum_bad(is_bad):
@@ -119,12 +119,12 @@ def test_no_value_of_the_path_exceeds_the_bound(limit):
         has_bad = generator.random(300) < 0.2
         bad = np.where(has_bad, 1 + generator.binomial(sizes - 1, min(limit * share, 0.9)), 0)
         records = build_records(list(zip(bad.tolist(), sizes.tolist(), strict=True)))
-        bound = share_detector._compute_bound(records, limit)
+        bound = detector._compute_bound(records, limit)
         assert compute_path(records, limit).max() <= bound < np.inf
 
 
 def test_a_healthy_guard_computes_no_path(monkeypatch):
-    monkeypatch.setattr(share_detector, "find_first_alarm", None)
+    monkeypatch.setattr(detector, "find_first_alarm", None)
     records = build_records(([(0, 20)] * 30 + [(1, 20)]) * 20, interval=50_000)
     assert find_episodes(records, limit=0.02, hold=1) == ()
     with pytest.raises(TypeError):

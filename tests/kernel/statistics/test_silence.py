@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.kernel.statistics.share_detector import (
+from rollout.kernel.statistics.detector import (
     compute_silence_threshold,
     estimate_silent_hours,
     measure_sign_interval,

@@ -7,11 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.kernel.statistics.share_detector import (
-    UnitStream,
-    find_recovery_slot,
-    list_alarm_episodes,
-)
+from rollout.kernel.statistics.detector import UnitStream, find_recovery_slot, list_alarm_episodes
 
 
 def stream(*buckets, limit=0.1, first_slot=0):

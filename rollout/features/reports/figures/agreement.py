@@ -49,7 +49,10 @@ from rollout.kernel.statistics.agreement import (
 )
 from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.chance_agreement import (
+    MAX_NUMBERS_IN_MEMORY,
+    RESAMPLES,
     AgreementCoefficient,
+    BootstrapSums,
     build_generator,
     compute_kappa,
     compute_kappa_and_ac1,
@@ -65,7 +68,6 @@ from rollout.kernel.statistics.intervals import (
     compute_unit_share,
     encode_units,
 )
-from rollout.kernel.statistics.unit_bootstrap import MAX_NUMBERS_IN_MEMORY, RESAMPLES, BootstrapSums
 from rollout.kernel.units import FAILED, SEPARATOR, CostRule, Lever, Margin, Number
 
 MAX_SETS = 4_000

@@ -64,7 +64,7 @@ from rollout.kernel.calendar.windows import find_open_windows, find_windows
 from rollout.kernel.measures import AGREEMENT, Condition
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Ints
-from rollout.kernel.statistics.bounds import compute_estimates
+from rollout.kernel.statistics.evidence import compute_estimates
 from rollout.kernel.units import FAILED, LATE, OUTSIDE, group_pairs
 
 MAX_BUCKETS: Final = 400

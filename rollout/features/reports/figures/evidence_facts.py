@@ -45,7 +45,7 @@ from rollout.kernel.policy.cell_evidence import (
 from rollout.kernel.policy.gates import ConditionReading, GainReading, GateReading, read_gate
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.populations import ALL_UNITS, PlantedUnits
-from rollout.kernel.statistics.bounds import compute_estimates, compute_reading_bound
+from rollout.kernel.statistics.evidence import compute_estimates, compute_reading_bound
 from rollout.kernel.statistics.forecast import forecast_gate
 from rollout.kernel.statistics.intervals import Share, compute_share
 from rollout.kernel.words import say_requirement

@@ -12,7 +12,11 @@ import numpy as np
 import polars as pl
 
 from rollout.kernel.statistics.arrays import Floats, Ints
-from rollout.kernel.statistics.chance_agreement import AgreementCoefficient
+from rollout.kernel.statistics.chance_agreement import (
+    AgreementCoefficient,
+    BootstrapSums,
+    resample_units,
+)
 from rollout.kernel.statistics.intervals import (
     Share,
     WeightedShare,
@@ -20,7 +24,6 @@ from rollout.kernel.statistics.intervals import (
     compute_share,
     compute_weighted_share,
 )
-from rollout.kernel.statistics.unit_bootstrap import BootstrapSums, resample_units
 
 (
     CASES,

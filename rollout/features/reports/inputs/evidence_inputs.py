@@ -25,7 +25,7 @@ from rollout.kernel.policy.cell_evidence import compute_gate_risk
 from rollout.kernel.policy.gates import GainReading
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Ints
-from rollout.kernel.statistics.bounds import compute_bounds, compute_estimates
+from rollout.kernel.statistics.evidence import compute_bounds, compute_estimates
 
 
 @dataclass(frozen=True, slots=True)
