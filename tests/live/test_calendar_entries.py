@@ -4,10 +4,13 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.commands import Actor
 from rollout.engine.events import CalendarDataSet
 from rollout.engine.words.event_text import describe_events
-from rollout.kernel.calendar.calendar_data import compute_holiday_digest, compute_zone_digest
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live import calendar_entries
-from rollout.live.calendar_entries import CalendarEntries
+from rollout.live.calendar_entries import (
+    CalendarEntries,
+    compute_holiday_digest,
+    compute_zone_digest,
+)
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from tests.data.databases import on_sqlite

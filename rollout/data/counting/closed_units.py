@@ -17,7 +17,11 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
+    Double,
+    Integer,
+    LargeBinary,
     Select,
     Text,
     bindparam,
@@ -28,10 +32,10 @@ from sqlalchemy import (
     tuple_,
     type_coerce,
 )
+from sqlalchemy.types import TypeEngine
 
 from rollout.data.counting.unit_records import NO_ALIASES
 from rollout.data.database.bulk import fetch_rows, select_numbers
-from rollout.data.database.frames import load_frame
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.case_pages import has_later_revision
@@ -39,7 +43,7 @@ from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
 from rollout.data.records.records import UNPLACED_SPAN, RejectedRecords
 from rollout.data.reviews.reviews import OPEN
-from rollout.data.tables.record_tables import GATE, OF_GATE, InstantType, encode_instant
+from rollout.data.tables.record_tables import GATE, OF_GATE, InstantType, JsonType, encode_instant
 from rollout.data.tables.tables import (
     actions,
     cases,
@@ -587,3 +591,54 @@ class PeriodRecords(RolloutRepository):
             for row in self._transaction.execute(query):
                 last_received[row.site] = max(row.at, last_received.get(row.site, row.at))
         return dict(sorted(last_received.items()))
+
+
+COLUMN_TYPES: tuple[tuple[type[TypeEngine[Any]], pl.DataType], ...] = (
+    (InstantType, INSTANT),
+    (JsonType, pl.List(pl.Int64())),
+    (Boolean, pl.Boolean()),
+    (Integer, pl.Int64()),
+    (Double, pl.Float64()),
+    (LargeBinary, pl.Binary()),
+    (Text, pl.String()),
+)
+
+
+def load_frame(transaction: Transaction, query: Select[Any]) -> pl.DataFrame:
+    """Return the rows of a query; JSON columns are lists of integers."""
+    return pl.concat(load_frame_parts(transaction, query))
+
+
+def load_frame_parts(
+    transaction: Transaction, query: Select[Any], at_once: int = 5_000
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a query in frames, at least one."""
+    columns = list(query.selected_columns)
+    schema = {column.name: _find_type(column.type) for column in columns}
+    json_columns = [column.name for column in columns if isinstance(column.type, JsonType)]
+    stored_schema = schema | dict.fromkeys(json_columns, pl.String())
+    decoded = [pl.col(name).str.json_decode(schema[name]) for name in json_columns]
+    query = query.with_only_columns(*map(_select_json_as_text, columns))
+    result = transaction.execute(query.execution_options(yield_per=at_once))
+    is_empty = True
+    for part in result.partitions():
+        is_empty = False
+        cells = zip(schema, zip(*part, strict=True), strict=True)  # rows take twice the time
+        yield pl.DataFrame(dict(cells), schema=stored_schema).with_columns(decoded)
+    if is_empty:
+        yield pl.DataFrame(schema=schema)
+
+
+def _select_json_as_text(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column, JSON as stored: a list for each row is slow to make, twice."""
+    if isinstance(column.type, JsonType):
+        return type_coerce(column, Text).label(column.name)
+    return column
+
+
+def _find_type(column_type: TypeEngine[Any]) -> pl.DataType:
+    return next(
+        frame_type
+        for stored_type, frame_type in COLUMN_TYPES
+        if isinstance(column_type, stored_type)
+    )

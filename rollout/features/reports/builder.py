@@ -28,13 +28,13 @@ from rollout.data.reports.reports import (
     ReportStore,
     StoredReport,
 )
+from rollout.engine.decide.schedule import find_due_report
 from rollout.engine.events import ENGINE, CasesErased, NameErased, ReportSealed
 from rollout.features.incidents.incidents import build_incident_notification, list_incident_channels
 from rollout.features.reports.inputs.pictures import find_picture
 from rollout.kernel.calendar.instants import from_micros, to_instant_micros
 from rollout.kernel.errors import RefusalError, StaleRevisionError
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.policy.report_times import find_due_report
 from rollout.live.rollout_state import RolloutState, read_rollout, retry_on_stale_revision
 from rollout.live.service import Service
 from rollout.live.work.user_runs import StepCallback

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollout.engine.decide.schedule import find_due_report
 from rollout.kernel.policy.policy import ReportPlan
-from rollout.kernel.policy.report_times import find_due_report
 from tests.factories import DAY, MINUTE
 
 VIENNA = "Europe/Vienna"
