@@ -33,8 +33,8 @@ from api.metrics import (
     RequestMetricsMiddleware,
 )
 from api.oidc import IdentityProvider, build_router
+from api.priority_threads import SignInQueueMiddleware
 from api.problems import COMMON_RESPONSES, Problem, install_handlers
-from api.sign_in_queue import SignInQueueMiddleware
 from api.web_kit.demo_console import DemoConsole
 from rollout.features.incidents.incidents import CauseRuns
 from rollout.features.reports.report_work import ReportWork

@@ -1,4 +1,4 @@
-"""Limits on waiting: requests that narrow have reserved threads, assignments have a deadline.
+"""Limits on waiting: threads kept for requests that narrow, deadlines, a queue of sign-ins.
 
 Requests that narrow: load never delays a stop.
 
@@ -6,6 +6,8 @@ Assignments: the answer, or "a human decides", comes within a second. Work that 
 runs on threads of its own. When the time is over, the response doesn't wait for the thread: the
 database's own limits end it within seconds. The number of threads is limited, and work that still
 waits for one is dropped with its request.
+
+The queue of sign-ins is on the event loop, after the body was received: a slow body holds no place.
 """
 
 import asyncio
@@ -13,12 +15,18 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial, wraps
+from http import HTTPStatus
 from typing import Any, Final, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.problems import build_problem
 from rollout.data.database.append_failures import DatabaseUnavailableError
+from rollout.features.access.credentials import LINE_FULL, MAX_WAITING_HASHES
 
 NARROWING_PATHS: Final = ("/stops", "/narrowings", "/rejection", "/retirement")
 
@@ -122,3 +130,46 @@ async def run_in_time(state: dict[str, Any], work: Callable[[], Result]) -> Resu
         raise DatabaseUnavailableError(NO_ANSWER_TEXT) from None
     finally:
         state[SECONDS_LEFT] = max(0.0, seconds - (time.monotonic() - started_at))
+
+
+API_PATHS: Final = frozenset({"/v1/session", "/v1/session/link"})
+PAGE_PATHS: Final = frozenset(
+    {"/console/sign-in", "/console/sign-in/code", "/console/set-password"}
+)
+RETRY_AFTER: Final = {"Retry-After": "1"}
+
+
+@dataclass(slots=True)
+class SignInQueueMiddleware:
+    """Middleware that refuses a sign-in while as many as may wait are in progress."""
+
+    app: ASGIApp
+    in_progress: int = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle the request, or refuse it at once with 429."""
+        if not is_sign_in(scope):
+            await self.app(scope, receive, send)
+        elif self.in_progress >= MAX_WAITING_HASHES:
+            await _build_refusal(str(scope["path"]))(scope, receive, send)
+        else:
+            self.in_progress += 1
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                self.in_progress -= 1
+
+
+def is_sign_in(scope: Scope) -> bool:
+    """Return whether a request may make the service hash a password before it has a session."""
+    return (
+        scope["type"] == "http"
+        and scope["method"] == "POST"
+        and (scope["path"] in API_PATHS or scope["path"] in PAGE_PATHS)
+    )
+
+
+def _build_refusal(path: str) -> ASGIApp:
+    if path in API_PATHS:
+        return build_problem("too-many-requests", LINE_FULL)
+    return PlainTextResponse(f"Refused: {LINE_FULL}.", HTTPStatus.TOO_MANY_REQUESTS, RETRY_AFTER)

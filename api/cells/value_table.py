@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.stops.schemas import StopRequest
+from api.stops.routes import StopRequest
 from api.web_kit.page import add_full_stop, encode_segment, redirect_to, render_page, say_refusal
 from api.web_kit.page_context import CurrentVisitor, SignedForm, Visitor
 from rollout.engine.decide.guards import foresee_year

@@ -24,7 +24,7 @@ from api.schema_forms import (
     build_command_example,
     build_responses,
 )
-from api.stops.schemas import Reason
+from api.stops.routes import Reason
 from rollout.features.policies import policies
 from rollout.features.reports.figures.comparison import VersionMatrix
 from rollout.kernel.errors import PolicyRefusedError

@@ -18,7 +18,7 @@ from api.priority_threads import prioritize, run_with_priority
 from api.problems import find_status
 from api.proposals.pages import build_proposal_path
 from api.proposals.proposal_text import APPROVED, describe_effect
-from api.stops.schemas import MAX_REASON_LENGTH, StopRequest
+from api.stops.routes import MAX_REASON_LENGTH, StopRequest
 from api.web_kit.cell_view import (
     TargetSelection,
     build_cell_choices,

@@ -9,7 +9,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from api.app import create_app
-from api.sign_in_queue import SignInQueueMiddleware
+from api.priority_threads import SignInQueueMiddleware
 from rollout.features.access.credentials import MAX_CONCURRENT_HASHES, MAX_WAITING_HASHES
 from rollout.features.access.sign_in import SignIn
 from rollout.live.service import build_service

@@ -8,7 +8,7 @@ import pytest
 
 from api.divergences import pages
 from api.incidents.cause_text import describe_doubt
-from api.incidents.schemas import Cause
+from api.incidents.routes import Cause
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
 from rollout.features.incidents import incidents
