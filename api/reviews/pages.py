@@ -23,7 +23,7 @@ from api.reviews.review_case import (
     get_section,
     list_remote_pictures,
 )
-from api.reviews.schemas import DecisionRequest
+from api.reviews.routes import DecisionRequest
 from api.web_kit.page import (
     encode_segment,
     redirect_to,
