@@ -61,7 +61,7 @@ def fill(url: str, count: int = SITES, rest: str = PLAIN_RULES) -> list[str]:
     from rollout.data.database.migrations import upgrade
     from rollout.data.database.session import Database
     from rollout.data.ledger.ledger import Ledger
-    from rollout.data.ledger.projections import VersionInfo, VersionStore
+    from rollout.data.records.versions import VersionInfo, VersionStore
     from rollout.engine.decide.commands import Actor
     from rollout.engine.decide.permissions import AssignedRole, Caller
     from rollout.engine.events import VersionFirstUsed, Widened

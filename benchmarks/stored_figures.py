@@ -72,7 +72,7 @@ def store_pairs(database: Any, file: Path) -> Any:
     """Write a file's pairs into a store's sums and losses, and return the rollout."""
     from rollout.data.counting.counter import Matrices
     from rollout.data.counting.counts import CountKey, ValueIds
-    from rollout.data.ledger.projections import VersionInfo, VersionStore
+    from rollout.data.records.versions import VersionInfo, VersionStore
     from rollout.data.tables.tables import count_classes, count_series
     from rollout.engine.decide.commands import Actor
     from rollout.engine.files.pair_files import scan_pairs

@@ -23,7 +23,7 @@ from rollout.data.database.append_failures import APPEND, StoreError
 from rollout.data.database.rollouts import PolicyTexts, Rollout, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import CommitTimes, Ledger
-from rollout.data.ledger.projections import StoredVersion, VersionStore
+from rollout.data.records.versions import StoredVersion, VersionStore
 from rollout.engine.decide.commands import AddVersion, Command
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.permissions import Caller

@@ -24,7 +24,6 @@ from rollout.data.database.migrations import check_newest
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger, StoredLedgerHead, load_heads, load_revisions
-from rollout.data.ledger.projections import VersionStore
 from rollout.data.ledger.scopes import (
     NO_SAFETY_ROWS,
     Damage,
@@ -32,6 +31,7 @@ from rollout.data.ledger.scopes import (
     SafetyRows,
     load_safety_rows,
 )
+from rollout.data.records.versions import VersionStore
 from rollout.engine.decide.assignment import Assignment, CaseQuestion, decide_assignment
 from rollout.engine.decide.assignment_table import EDGE_MARGIN, AssignmentTable
 from rollout.engine.decide.commands import StopAfterRollback

@@ -17,14 +17,14 @@ from rollout.data.counting.purge import list_old_cases, purge_records
 from rollout.data.database.rollouts import IdempotencyKeys, Rollout, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.projections import (
+from rollout.data.records.external_keys import find_people
+from rollout.data.records.record_rows import is_storable_name
+from rollout.data.records.versions import (
     StoredVersion,
     VersionInfo,
     VersionStore,
     build_version_info,
 )
-from rollout.data.records.external_keys import find_people
-from rollout.data.records.record_rows import is_storable_name
 from rollout.engine.decide.commands import RetireVersion
 from rollout.engine.decide.decider import MAX_OPEN_VERSIONS
 from rollout.engine.decide.permissions import Caller, Permission, require_permission

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.data.access.users import Users
-from rollout.data.ledger.projections import VersionInfo, VersionStore
+from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.records.record_import import import_records

@@ -1,7 +1,7 @@
 """A rollout with grants, on a database: its events are appended as a tick would write them."""
 
 from rollout.data.ledger.ledger import CommitTimes, Ledger
-from rollout.data.ledger.projections import VersionInfo, VersionStore
+from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.events import ProposalRaised, Stopped, VersionFirstUsed, Widened
 from rollout.kernel.calendar.instants import Cell

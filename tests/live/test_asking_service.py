@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rollout.data.database.append_failures import StoreError
 from rollout.data.database.session import Database
-from rollout.data.ledger.projections import VersionInfo, VersionStore
+from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.assignment import (
     CODE_LENGTH,
     SIGNATURE_DOMAIN,

@@ -13,10 +13,10 @@ from rollout.data.counting import counter
 from rollout.data.counting.count_queue import CountQueue
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.projections import VersionStore, build_version_info
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
 from rollout.data.records.records import RecordStore
+from rollout.data.records.versions import VersionStore, build_version_info
 from rollout.data.tables.tables import counted_units, counts, top_losses
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.data.database.rollouts import Rollout
-from rollout.data.ledger.projections import StoredVersion, build_version_info
+from rollout.data.records.versions import StoredVersion, build_version_info
 from rollout.engine.decide.decider import MAX_OPEN_VERSIONS
 from rollout.engine.decide.scope import Scope, Version
 from rollout.live.rollout_state import RolloutState, find_first_names, list_new_versions

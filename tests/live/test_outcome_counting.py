@@ -5,8 +5,8 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from rollout.data.counting.counted_outcomes import CountedOutcomes
-from rollout.data.ledger.projections import VersionInfo, VersionStore, build_version_info
 from rollout.data.records.records import RecordStore
+from rollout.data.records.versions import VersionInfo, VersionStore, build_version_info
 from rollout.data.tables.tables import outcomes
 from rollout.engine.decide.commands import Actor
 from rollout.engine.records.records import Case, Outcome, Prediction

@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from rollout import faults
 from rollout.data.counting.counted_outcomes import CountedOutcomes
-from rollout.data.ledger.projections import VersionStore, build_version_info
 from rollout.data.records.records import RecordStore
+from rollout.data.records.versions import VersionStore, build_version_info
 from rollout.engine.decide.commands import Actor
 from rollout.engine.records.records import Case, Outcome, Prediction
 from rollout.features.records.record_import import import_records

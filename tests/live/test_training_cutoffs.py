@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from rollout.data.database.session import Database
-from rollout.data.ledger.projections import VersionInfo, VersionStore
+from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.data.tables.tables import versions
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import TrainingCutoffSet

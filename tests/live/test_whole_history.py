@@ -5,8 +5,8 @@ import sqlalchemy
 from msgspec.structs import replace
 from sqlalchemy import text
 
-from rollout.data.ledger.projections import VersionStore, build_version_info
 from rollout.data.records.records import RecordStore
+from rollout.data.records.versions import VersionStore, build_version_info
 from rollout.data.tables.record_tables import APPEND_ONLY
 from rollout.engine.decide.commands import Actor
 from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction

@@ -6,9 +6,9 @@ from itertools import zip_longest
 import numpy as np
 
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.projections import VersionStore
 from rollout.data.records.history import StoredHistory
 from rollout.data.records.incoming_cases import SiteSignStore
+from rollout.data.records.versions import VersionStore
 from rollout.data.tables.record_tables import decode_instant
 from rollout.engine.decide.commands import AddVersion, Tick
 from rollout.engine.decide.decider import decide

@@ -27,8 +27,8 @@ from rollout.data.access.tokens import PermitKey
 from rollout.data.database.append_failures import StoreError, is_storage_failure
 from rollout.data.database.rollouts import PolicyTexts, list_rollout_names
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.projections import StoredVersion, VersionStore, build_version_info
 from rollout.data.records.records import RecordReceipt
+from rollout.data.records.versions import StoredVersion, VersionStore, build_version_info
 from rollout.engine.decide.assignment import (
     BOUND,
     UNBOUND,

@@ -33,8 +33,8 @@ from msgspec.structs import replace
 from rollout.data.database.migrations import find_head_revision, upgrade
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
-from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.data.records.records import RecordStore
+from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.assignment import BOUND, Assignment, CaseQuestion, compute_unit_key
 from rollout.engine.decide.commands import Actor, ApproveProposal
 from rollout.engine.events import LedgerEvent, ProposalRaised, select_events

@@ -31,8 +31,8 @@ from rollout.data.database.migrations import (
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.projections import VersionStore
 from rollout.data.ledger.scopes import ALL_ROLLOUTS, Damage, delete_damages, load_safety_rows
+from rollout.data.records.versions import VersionStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import DamageCleared, RolloutCreated
 from rollout.engine.ledger.ledger import BrokenLedgerError, Checkpoint, CheckpointError

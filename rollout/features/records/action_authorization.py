@@ -20,10 +20,10 @@ from msgspec import structs
 from rollout.data.database.rollouts import PolicyTexts, Rollout
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import CommitTimes, Ledger
-from rollout.data.ledger.projections import VersionStore
 from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.incoming_cases import IncomingCases
 from rollout.data.records.records import RecordReceipt, RecordStatus, escape_key, select_storable
+from rollout.data.records.versions import VersionStore
 from rollout.engine.decide.assignment import (
     MAX_CLOCK_SKEW,
     Assignment,

@@ -16,7 +16,6 @@ from msgspec import structs
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
-from rollout.data.ledger.projections import VersionStore
 from rollout.data.records.external_keys import (
     ExternalKeys,
     find_predicting_accounts,
@@ -34,6 +33,7 @@ from rollout.data.records.records import (
     build_rejected_record,
     load_batch_facts,
 )
+from rollout.data.records.versions import VersionStore
 from rollout.engine.decide.permissions import (
     ROLES_BY_PERMISSION,
     Caller,

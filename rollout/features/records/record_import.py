@@ -23,7 +23,6 @@ import polars as pl
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.projections import VersionStore, build_version_info
 from rollout.data.records.record_rows import is_storable_name
 from rollout.data.records.records import (
     RecordStatus,
@@ -31,6 +30,7 @@ from rollout.data.records.records import (
     RejectedRecords,
     build_rejected_record,
 )
+from rollout.data.records.versions import VersionStore, build_version_info
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import RecordsImported
 from rollout.engine.evidence.case_placement import find_first_predictions, locate_cases

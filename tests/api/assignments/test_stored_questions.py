@@ -6,7 +6,7 @@ import pytest
 
 from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.ledger.projections import VersionStore
+from rollout.data.records.versions import VersionStore
 from tests.api.assignments.test_assignments import ALONE, URL, _clocks_agree, ask, bears, predicted
 from tests.features.bear_field import keys, question
 

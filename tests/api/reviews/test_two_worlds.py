@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rollout.data.database.session import Database
-from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.records import Prediction

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.projections import VersionInfo, VersionStore
+from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.events import VersionFirstUsed
 from rollout.engine.records.records import Prediction

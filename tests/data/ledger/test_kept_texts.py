@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from rollout.data.database.rollouts import PolicyTexts, Rollouts
-from rollout.data.ledger.projections import VersionInfo, VersionStore
+from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.data.reports.reports import ReportStore, StoredReport
 from rollout.engine.decide.scope import Scope
 from rollout.live.rollout_state import find_first_names

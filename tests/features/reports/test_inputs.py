@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from rollout.data.database.session import Database
-from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.records import RecordStore
+from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.commands import Actor, ApproveProposal
 from rollout.engine.evidence.units import resolve_units
 from rollout.engine.files.files import RecordPaths
