@@ -19,8 +19,8 @@ from api.limits import replay_message
 from api.priority_threads import is_narrowing
 from api.problems import MEDIA_TYPE, build_problem
 from rollout import faults
+from rollout.data.access.idempotency_keys import IdempotencyKeys, IdempotentResponse
 from rollout.data.database.append_failures import DatabaseUnavailableError, StoreError
-from rollout.data.database.rollouts import IdempotencyKeys, IdempotentResponse
 from rollout.engine.decide.permissions import Caller
 from rollout.live.service import Service
 

@@ -44,8 +44,8 @@ from rollout.features.reports.builder import ON_INCIDENT, ReportScheduler
 from rollout.features.reports.report_work import ReportWork
 from rollout.live.autonomy import CheckedClock, ClockCheck, report_clock_skew
 from rollout.live.calendar_entries import CalendarEntries
+from rollout.live.retention import delete_expired
 from rollout.live.service import Service
-from rollout.live.versions import delete_expired
 from rollout.worker.tick_worker import TickWorker
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.data.database.rollouts import FAILED, Rollouts
-from rollout.data.reports.reports import DeliveryStore, NewDelivery, Outbox
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.reports.reports import FAILED, DeliveryStore, NewDelivery, Outbox
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.delivery.delivery import RenderedReport, deliver_due_reports

@@ -6,7 +6,8 @@ from unittest import mock
 
 from api import idempotency
 from api.idempotency import IdempotencyMiddleware
-from rollout.data.database.rollouts import IdempotentResponse, Rollouts
+from rollout.data.access.idempotency_keys import IdempotentResponse
+from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.reports.reports import ReportStore

@@ -38,7 +38,7 @@ from rollout.features.stops import stops
 from rollout.features.training import cleaning
 from rollout.kernel.channels import Channels
 from rollout.kernel.errors import RefusalError
-from rollout.live import versions
+from rollout.live import retention
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
@@ -322,7 +322,7 @@ class Replica:
 
     def purge(self, at):
         """Delete records of the age that the policy says."""
-        versions.purge_old_records(self.database, NAME, at)
+        retention.purge_old_records(self.database, NAME, at)
         return []
 
 

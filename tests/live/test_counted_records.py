@@ -21,9 +21,9 @@ from rollout.engine.records.records import Action, Outcome
 from rollout.features.erasure.erasure import ErasureRequest, erase_case
 from rollout.kernel.calendar.instants import to_instant
 from rollout.live.evidence.live_evidence import EvidenceCheck
+from rollout.live.retention import purge_old_records
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
-from rollout.live.versions import purge_old_records
 from tests.data.databases import ENGINES, fresh
 from tests.data.snapshots import filled_once
 from tests.live.test_consistency_check import HISTORY, SLOTS

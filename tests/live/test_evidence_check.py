@@ -26,8 +26,8 @@ from rollout.live import rollout_state
 from rollout.live.evidence import evidence_seals, live_evidence
 from rollout.live.evidence.evidence_seals import SealedSpans
 from rollout.live.evidence.live_evidence import EvidenceCheck, sample_evidence
+from rollout.live.retention import purge_old_records
 from rollout.live.rollout_state import load_rollout_state, parse_stored_policy
-from rollout.live.versions import purge_old_records
 from tests.data.databases import ENGINES, fresh
 from tests.data.snapshots import filled_once
 from tests.live.test_consistency_check import HISTORY, SLOTS

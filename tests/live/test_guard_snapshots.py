@@ -22,9 +22,9 @@ from rollout.live.evidence import evidence_feeds
 from rollout.live.evidence.evidence_feeds import ARRIVAL_RETENTION
 from rollout.live.evidence.guard_memory import FORM
 from rollout.live.policy_application import apply_policy
+from rollout.live.retention import purge_old_records
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
-from rollout.live.versions import purge_old_records
 from tests.factories import HOUR, MINUTE, NOON
 from tests.live.guarded_shop import (
     ACCOUNTS,

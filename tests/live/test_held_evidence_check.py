@@ -28,9 +28,9 @@ from rollout.live.evidence import counted_check, live_evidence
 from rollout.live.evidence.counted_check import CHECK_INTERVAL, stop_changed_cells
 from rollout.live.evidence.evidence_reader import EvidenceReader, restore_evidence
 from rollout.live.policy_application import apply_policy
+from rollout.live.retention import purge_old_records
 from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import Ticker, TickScheduler
-from rollout.live.versions import purge_old_records
 from tests.counted_work import counting_work
 from tests.live.test_evidence_snapshots import (
     ADMIN,

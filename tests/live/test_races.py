@@ -17,9 +17,9 @@ from rollout.features.records.record_import import import_records
 from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy
+from rollout.live.retention import purge_old_records
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
-from rollout.live.versions import purge_old_records
 from tests.engine.evidence.histories import START, cases, predictions, records
 from tests.engine.slots.pricing import POLICY
 from tests.factories import HOUR, MINUTE, NOON

@@ -31,7 +31,7 @@ from rollout.kernel.calendar.instants import Cell, find_slot_before, to_instant
 from rollout.live.evidence import counted_check, evidence_feeds, live_evidence
 from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy
-from rollout.live.versions import purge_old_records
+from rollout.live.retention import purge_old_records
 from tests.data.databases import fresh
 from tests.engine.evidence import histories
 from tests.factories import HOUR, MINUTE, NOON

@@ -13,7 +13,7 @@ from rollout.engine.decide.commands import Actor
 from rollout.engine.events import RecordsPurged
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.live.policy_application import apply_policy
-from rollout.live.versions import purge_all_rollouts
+from rollout.live.retention import purge_all_rollouts
 from tests.data.conftest import database, url
 from tests.factories import NOON
 
@@ -69,22 +69,22 @@ def test_without_an_age_nothing_ever_leaves(database):
 
 
 def test_a_purge_in_batches_notes_each(database, monkeypatch):
-    monkeypatch.setattr("rollout.live.versions.CASES_PER_BATCH", 2)
+    monkeypatch.setattr("rollout.live.retention.CASES_PER_BATCH", 2)
     filled(database, POLICY + "retention: {cases: 365d}\n")
     assert purge_all_rollouts(database, NOON + 2 * YEAR) == {"ramps": 7}
     assert sum(isinstance(event, RecordsPurged) for event in events(database)) == 3
 
 
 def test_it_looks_again_until_nothing_old_is_left(database, monkeypatch):
-    monkeypatch.setattr("rollout.live.versions.CASES_PER_BATCH", 1)
-    monkeypatch.setattr("rollout.live.versions.CASES_PER_SEARCH", 2)
+    monkeypatch.setattr("rollout.live.retention.CASES_PER_BATCH", 1)
+    monkeypatch.setattr("rollout.live.retention.CASES_PER_SEARCH", 2)
     filled(database, POLICY + "retention: {cases: 365d}\n")
     assert purge_all_rollouts(database, NOON + 2 * YEAR) == {"ramps": 7}
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
 def test_what_was_not_noted_was_not_deleted(database, monkeypatch, fails_at):
-    monkeypatch.setattr("rollout.live.versions.CASES_PER_BATCH", 2)
+    monkeypatch.setattr("rollout.live.retention.CASES_PER_BATCH", 2)
     filled(database, POLICY + "retention: {cases: 365d}\n")
     append, calls = Ledger.append, []
 

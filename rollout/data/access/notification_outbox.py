@@ -14,8 +14,8 @@ from typing import Any, Final
 from sqlalchemy import Row, delete, func, select, update
 
 from rollout.data.database.bulk import build_insert, insert_once
-from rollout.data.database.rollouts import FAILED, WAITING, DueRows, OutboxRow
 from rollout.data.database.session import Repository, Transaction
+from rollout.data.reports.reports import FAILED, WAITING, DueRows, OutboxRow
 from rollout.data.tables.tables import notification_channels, notification_settings, notifications
 from rollout.kernel.calendar.instants import from_micros, to_micros
 

@@ -1,21 +1,15 @@
-"""Rollouts and their policy texts; rows of cases, of outboxes and of idempotency keys.
+"""Rollouts and their policy texts; rows of cases by their numbers.
 
 Policy texts are stored by hash, also those of policies that wait for approval and have no number
 yet. The ledger has the policy in force, its start and its number; the table has the text of its
 hash.
 
 Rows of cases are read by the cases' numbers, without SQLAlchemy's share of the time.
-
-Outboxes: one process at a time takes each row that is due. The table has the columns `id`, `state`,
-`channel`, `attempts`, `next_attempt_at`, `sent_at` and `error`. Taking a row counts an attempt and
-moves the next one past a lease, so after a crash it is tried again.
-
-Idempotency keys: the first response is stored, and a retry with the same key gets it again.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from typing import Any, Final
@@ -27,15 +21,12 @@ from sqlalchemy import (
     Select,
     Table,
     bindparam,
-    delete,
     literal,
     literal_column,
     select,
     tuple_,
-    update,
 )
 
-from rollout import faults
 from rollout.data.database.bulk import (
     RowValues,
     encode_driver_values,
@@ -48,7 +39,6 @@ from rollout.data.database.session import Database, Repository, Transaction
 from rollout.data.tables.tables import (
     ACCESS_LEDGER,
     evidence_heads,
-    idempotency_keys,
     ledger,
     ledger_heads,
     policies,
@@ -237,145 +227,3 @@ def _build_query(engine: str, table: Table, columns: tuple[ColumnElement[Any], .
     listed_ids = case_ids.subquery("listed_ids")
     rows = query.where(table.c.case_id == listed_ids.c.value).lateral("case_rows")
     return select(rows).select_from(listed_ids, rows)
-
-
-WAITING = "waiting"
-SENT, FAILED = "sent", "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxRow:
-    """What is on its way: waiting, sent or failed; `attempts` includes the current one.
-
-    `error` is that of the last attempt, without secrets; "" for none.
-    """
-
-    id: int
-    state: str
-    attempts: int
-    sent_at: datetime | None
-    error: str
-
-
-class DueRows:
-    """The rows of an outbox; with conditions, only those that fulfil them are due."""
-
-    def __init__(
-        self, transaction: Transaction, table: Table, *conditions: ColumnElement[bool]
-    ) -> None:
-        self._transaction, self._table, self._conditions = transaction, table, conditions
-
-    def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
-        """Return whether `take_next` would return a row, without locking."""
-        query = select(self._table.c.id).where(*self._match_due(at, excluded_channels)).limit(1)
-        return self._transaction.execute(query).first() is not None
-
-    def record_sent(self, row: OutboxRow, *, at: datetime) -> bool:
-        """Record that it was sent; False if another process took it."""
-        return self._update(row, state=SENT, sent_at=at, next_attempt_at=None, error="")
-
-    def retry_later(self, row: OutboxRow, *, at: datetime, error: str) -> bool:
-        """Move the next attempt to `at`; False if another process took it."""
-        return self._update(row, next_attempt_at=at, error=error)
-
-    def close(self, row: OutboxRow, state: str, *, error: str) -> bool:
-        """End the attempts with a state; False if another process took it."""
-        return self._update(row, state=state, next_attempt_at=None, error=error)
-
-    def _take_due(
-        self, at: datetime, lease: timedelta, excluded_channels: Collection[str]
-    ) -> int | None:
-        """Take the row that is due longest and return its id, or None.
-
-        It becomes due again after `lease`, unless its result is recorded.
-        """
-        table = self._table
-        query = (
-            select(table.c.id)
-            .where(*self._match_due(at, excluded_channels))
-            .order_by(table.c.next_attempt_at, table.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        number: int | None = self._transaction.execute(query).scalar()
-        if number is not None:
-            values = {"attempts": table.c.attempts + 1, "next_attempt_at": at + lease}
-            self._transaction.execute(update(table).where(table.c.id == number).values(**values))
-        return number
-
-    def _match_due(
-        self, at: datetime, excluded_channels: Collection[str]
-    ) -> tuple[ColumnElement[bool], ...]:
-        return (
-            self._table.c.state == WAITING,
-            self._table.c.next_attempt_at <= at,
-            self._table.c.channel.not_in(excluded_channels),
-            *self._conditions,
-        )
-
-    def _update(self, row: OutboxRow, **values: Any) -> bool:
-        columns = self._table.c
-        statement = update(self._table).where(
-            columns.id == row.id, columns.attempts == row.attempts, columns.state == WAITING
-        )
-        return self._transaction.execute(statement.values(**values)).rowcount == 1
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotentResponse:
-    """A stored response; `request` is the hash of the request."""
-
-    request: bytes
-    status: int
-    body: str
-
-
-class IdempotencyKeys(Repository):
-    """The stored responses of all callers."""
-
-    def find(self, principal: str, key: str, *, at: datetime) -> IdempotentResponse | None:
-        """Return the stored response of a key, unless expired."""
-        query = select(idempotency_keys).where(
-            idempotency_keys.c.principal == principal,
-            idempotency_keys.c.key == key,
-            idempotency_keys.c.expires_at > at,
-        )
-        return self._transaction.find(
-            query,
-            lambda row: IdempotentResponse(
-                row.request_hash, row.response_status, row.response_body
-            ),
-        )
-
-    def store(
-        self,
-        principal: str,
-        key: str,
-        response: IdempotentResponse,
-        *,
-        at: datetime,
-        until: datetime,
-    ) -> None:
-        """Store a response; an earlier one stays, unless it has expired."""
-        expired = (
-            idempotency_keys.c.principal == principal,
-            idempotency_keys.c.key == key,
-            idempotency_keys.c.expires_at <= at,
-        )
-        self._transaction.execute(delete(idempotency_keys).where(*expired))
-        row = {
-            "principal": principal,
-            "key": key,
-            "request_hash": response.request,
-            "response_status": response.status,
-            "response_body": response.body,
-            "expires_at": until,
-        }
-        insert_once(self._transaction, idempotency_keys, row)
-        faults.reach_point("reply.kept")
-
-    def delete_expired(self, *, at: datetime) -> None:
-        """Delete the expired responses."""
-        self._transaction.execute(
-            delete(idempotency_keys).where(idempotency_keys.c.expires_at <= at)
-        )

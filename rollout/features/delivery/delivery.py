@@ -16,14 +16,18 @@ from urllib.parse import quote
 
 from rollout import faults
 from rollout.data.access.users import Users
-from rollout.data.database.rollouts import FAILED, SENT, WAITING, OutboxRow, Rollouts
+from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.incoming_cases import ANY_REVIEWER, ExposureStore
 from rollout.data.reports.reports import (
+    FAILED,
+    SENT,
+    WAITING,
     Delivery,
     DeliveryStore,
     NewDelivery,
     Outbox,
+    OutboxRow,
     ReportStore,
 )
 from rollout.engine.decide.permissions import (

@@ -30,8 +30,9 @@ from rollout.data.access.notification_outbox import (
 )
 from rollout.data.access.users import StoredUser, Users
 from rollout.data.database.append_failures import UnreadableRowsError
-from rollout.data.database.rollouts import FAILED, list_rollout_names
+from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.database.session import Transaction
+from rollout.data.reports.reports import FAILED
 from rollout.engine.decide.commands import NO_LIMITS
 from rollout.engine.decide.permissions import Caller
 from rollout.features.access.access_state import build_caller

@@ -17,9 +17,10 @@ import polars as pl
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
+from rollout.data.access.idempotency_keys import IdempotencyKeys, IdempotentResponse
 from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.database.append_failures import StoreError
-from rollout.data.database.rollouts import IdempotencyKeys, IdempotentResponse, PolicyTexts
+from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.engine.decide.permissions import Caller

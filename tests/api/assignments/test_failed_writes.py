@@ -13,8 +13,8 @@ from rollout.features.erasure.erasure import ErasureRequest, erase_name
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.live.autonomy import APPEND_FAILED
 from rollout.live.policy_application import apply_policy
+from rollout.live.retention import purge_old_records
 from rollout.live.tick_passes import TickScheduler
-from rollout.live.versions import purge_old_records
 from tests.api.assignments.test_autonomy import (
     EVERY_WRITE,
     V1,

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from api.app import create_app
-from rollout.data.database.rollouts import FAILED, Rollouts
+from rollout.data.database.rollouts import Rollouts
 from rollout.data.reports.reports import (
+    FAILED,
     DeliveryStore,
     NewDelivery,
     Outbox,

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from api.policies.pages import compare_policy_texts, escape_text
-from rollout.data.database.rollouts import FAILED, Rollouts
-from rollout.data.reports.reports import DeliveryStore, NewDelivery
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.reports.reports import FAILED, DeliveryStore, NewDelivery
 from rollout.engine.decide.commands import Actor
 from rollout.features.access.users import load_local_caller
 from rollout.features.policies.policies import load_policy_at

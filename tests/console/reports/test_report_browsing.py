@@ -8,9 +8,8 @@ from hashlib import sha256
 import pytest
 
 from api.web_kit.page import build_content_policy
-from rollout.data.database.rollouts import FAILED
 from rollout.data.records.incoming_cases import ExposureStore
-from rollout.data.reports.reports import DeliveryStore, NewDelivery, Outbox
+from rollout.data.reports.reports import FAILED, DeliveryStore, NewDelivery, Outbox
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.users import load_local_caller

@@ -12,7 +12,7 @@ from rollout.data.access.notification_outbox import (
     NotificationOutbox,
 )
 from rollout.data.access.users import Users
-from rollout.data.database.rollouts import FAILED
+from rollout.data.reports.reports import FAILED
 from tests.data.databases import on_sqlite
 from tests.data.plans import steps
 from tests.factories import DAY, MINUTE, NOON

@@ -6,8 +6,11 @@ from threading import Barrier, Thread
 import pytest
 from sqlalchemy import select
 
-from rollout.data.database.rollouts import FAILED, SENT, WAITING, Rollouts
+from rollout.data.database.rollouts import Rollouts
 from rollout.data.reports.reports import (
+    FAILED,
+    SENT,
+    WAITING,
     DeliveryStore,
     NewDelivery,
     Outbox,

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.data.database.rollouts import FAILED, Rollouts
+from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
-from rollout.data.reports.reports import DeliveryStore, NewDelivery, Outbox
+from rollout.data.reports.reports import FAILED, DeliveryStore, NewDelivery, Outbox
 from rollout.engine.decide.commands import Actor
 from rollout.features.access.users import create_first_admin
 from rollout.features.delivery import channels_cli as commands

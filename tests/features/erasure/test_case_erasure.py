@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import insert, select
 
-from rollout.data.database.rollouts import IdempotencyKeys, IdempotentResponse, Rollouts
+from rollout.data.access.idempotency_keys import IdempotencyKeys, IdempotentResponse
+from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.record_rows import ErasedHashes
 from rollout.data.records.records import RecordStatus, RecordStore, RejectedRecords

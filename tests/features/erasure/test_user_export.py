@@ -8,13 +8,9 @@ from typing import get_args, get_origin
 
 from sqlalchemy import insert
 
+from rollout.data.access.idempotency_keys import IdempotencyKeys, IdempotentResponse
 from rollout.data.access.users import SecondFactors, Users
-from rollout.data.database.rollouts import (
-    ACCESS_CHAIN,
-    IdempotencyKeys,
-    IdempotentResponse,
-    Rollouts,
-)
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.data.erasure.user_data import ACCOUNT_COLUMNS, MADE_BY_COLUMNS, NAMED_COLUMNS
 from rollout.data.ledger.ledger import Accounts
 from rollout.data.ledger.scopes import PendingStop, store_pending_stop
