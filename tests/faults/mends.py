@@ -115,7 +115,7 @@ MENDS = (
     ),
     Mend(
         11,
-        "rollout/engine/records/reviews.py",
+        "rollout/engine/records/policy_actions.py",
         " if is_policy_action(policy, prediction, lever, action) else OTHER_ACTION\n",
         "\n",
         "tests/attacks/test_acts_that_nobody_asked_for.py",

@@ -1,4 +1,4 @@
-"""Rules of reviews: tasks, exposure, answers, choices for training, policy actions, and names.
+"""Rules of reviews: tasks, exposure, answers, choices for training, and names.
 
 The tasks of a case depend on its sampling values and the stage when it occurred, never on the
 model's answer. The one exception is a policy's confidence floor, below which humans decide.
@@ -7,24 +7,20 @@ Users' choices about suspicious labels are for the next training only. They are 
 prediction, so they are never evidence. The last choice on a case and lever counts; earlier ones are
 kept.
 
-Actions are judged by what the policy prescribes for a prediction's answers.
-
 Reviewers and versions have different names: the model is no human. A decision under the name of a
 version, or of an account that sends predictions, would let a model agree with itself. An account
 may pass on what named people decided.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from rollout.engine.decide.assignment import BOUND, Permit, compute_answer_digest, compute_unit_key
-from rollout.engine.records.records import Case, Prediction
+from rollout.engine.decide.assignment import compute_unit_key
+from rollout.engine.records.records import Case
 from rollout.kernel.errors import RefusalError
-from rollout.kernel.facts import NO_PREDICTION, OTHER_ACTION, UNSURE
-from rollout.kernel.policy.cell_evidence import reaches_floor
 from rollout.kernel.policy.policy import EvidenceRules, Policy
 from rollout.kernel.statistics.sampling import AUDIT, SAMPLING_PURPOSE, compute_sampling_value
 from rollout.kernel.units import Lever, read_label_set
@@ -382,73 +378,7 @@ def check_choice(
         check_decision(policy, {lever: label}, unsure=False)
 
 
-def find_judged_prediction(permit: Permit, revisions: Sequence[Prediction]) -> Prediction | None:
-    """Return the prediction by which an action with this permit is judged.
-
-    `revisions` are those of the action's version that were stored no later than the action, oldest
-    first. A bound permit names the one in its question; for others the newest counts.
-    """
-    if permit.kind != BOUND:
-        return revisions[-1] if revisions else None
-    return next(
-        (
-            prediction
-            for prediction in revisions
-            if compute_answer_digest(prediction.answers) == permit.answer_digest
-        ),
-        None,
-    )
-
-
-def find_prediction_fault(
-    policy: Policy,
-    prediction: Prediction | None,
-    lever: str,
-    action: str,
-    floor: float | None,
-) -> str:
-    """Return why a prediction does not authorize an action, or "".
-
-    `floor` is the confidence from which the version decides, None for any.
-    """
-    if prediction is None:
-        return NO_PREDICTION
-    if not reaches_floor(prediction.confidence, floor):
-        return UNSURE
-    return "" if is_policy_action(policy, prediction, lever, action) else OTHER_ACTION
-
-
-def is_contradicted(policy: Policy, others: Iterable[Prediction], lever: str, action: str) -> bool:
-    """Return whether an answer under another name of the version asks for another action.
-
-    One answer a case is evidence, whatever its name. It must not be a better one than the answer
-    that was acted on.
-    """
-    return any(
-        other.error is None
-        and other.answers.get(lever) is not None
-        and not is_policy_action(policy, other, lever, action)
-        for other in others
-    )
-
-
-def is_policy_action(policy: Policy, prediction: Prediction, lever: str, action: str) -> bool:
-    """Return whether the policy prescribes `action` for the answer on a lever.
-
-    Nothing is prescribed for a failed prediction, an unknown lever or label, and a number out of
-    range. A number is its own action.
-    """
-    answer = prediction.answers.get(lever)
-    policy_lever = policy.levers_by_id.get(lever)
-    if answer is None or policy_lever is None or prediction.error is not None:
-        return False
-    if policy_lever.number is None:
-        return policy_lever.find_action(answer) == action
-    number = _parse_number(policy_lever, answer)
-    return number is not None and number == _parse_number(policy_lever, action)
-
-
-def _parse_number(lever: Lever, text: str) -> float | None:
+def parse_number(lever: Lever, text: str) -> float | None:
     """Return the number of a text, or None if it is none in the lever's range."""
     text = text.strip()
     if lever.number is None or NUMBER_PATTERN.fullmatch(text) is None:

@@ -41,16 +41,16 @@ from rollout.engine.decide.scope import Scope, find_acting_version
 from rollout.engine.decide.widening_steps import find_decided_floor
 from rollout.engine.events import LedgerEvent
 from rollout.engine.files.parse import ActionWithPermit
+from rollout.engine.records.policy_actions import (
+    find_judged_prediction,
+    find_prediction_fault,
+    is_contradicted,
+)
 from rollout.engine.records.records import (
     Action,
     Case,
     Prediction,
     RejectedItem,
-)
-from rollout.engine.records.reviews import (
-    find_judged_prediction,
-    find_prediction_fault,
-    is_contradicted,
 )
 from rollout.features.records.record_notes import add_note
 from rollout.kernel.calendar.instants import Cell

@@ -11,12 +11,12 @@ from rollout.engine.decide.assignment import (
     sign_permit,
     verify_permit,
 )
-from rollout.engine.records.records import Prediction
-from rollout.engine.records.reviews import (
+from rollout.engine.records.policy_actions import (
     find_judged_prediction,
     find_prediction_fault,
     is_policy_action,
 )
+from rollout.engine.records.records import Prediction
 from rollout.kernel.facts import NO_PREDICTION, OTHER_ACTION, UNSURE
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.factories import MINUTE, NOON
