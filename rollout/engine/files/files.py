@@ -59,7 +59,6 @@ from rollout.engine.files.mapped_rows import (
     raise_first_unreadable,
     sort_remarks,
 )
-from rollout.engine.files.pair_files import SharedNames, compare_sides
 from rollout.engine.files.parts import (
     FileRecords,
     RowCondition,
@@ -69,6 +68,7 @@ from rollout.engine.files.parts import (
     split_record_rows,
 )
 from rollout.engine.files.questions import NO_CHOICES, FileChoices, OpenQuestionsError, RowsOfSide
+from rollout.engine.files.side_comparison import SharedNames, compare_sides
 from rollout.engine.files.text_formats import SiteZones
 from rollout.engine.records.records import PlantedDeclaration
 from rollout.kernel.errors import RolloutError

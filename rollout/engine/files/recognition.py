@@ -34,7 +34,6 @@ from rollout.engine.files.mapped_rows import (
     map_rows,
     normalize_rows,
 )
-from rollout.engine.files.pair_files import ComparedSides, SharedNames, compare_sides
 from rollout.engine.files.parts import choose_rows
 from rollout.engine.files.policy_draft import MAX_LABELS
 from rollout.engine.files.questions import (
@@ -44,6 +43,7 @@ from rollout.engine.files.questions import (
     FileChoices,
     ReadingQuestion,
 )
+from rollout.engine.files.side_comparison import ComparedSides, SharedNames, compare_sides
 from rollout.engine.files.text_formats import (
     UNSURE_WORDS,
     find_several_labels,

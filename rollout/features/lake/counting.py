@@ -24,8 +24,8 @@ from rollout.engine.evidence.frames import RecordKind
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
 from rollout.engine.evidence.version_uses import VersionUses
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.files.pair_files import MIN_PAIRS
 from rollout.engine.files.questions import EqualSides, OpenQuestionsError, PredictedAfterwards
+from rollout.engine.files.side_comparison import MIN_PAIRS
 from rollout.engine.slots.engine import (
     Replay,
     ReplayResult,

@@ -11,15 +11,11 @@ import polars as pl
 from rollout.engine.files.label_set_texts import parse_set
 from rollout.engine.files.mapped_rows import DOUBTFUL, find_doubtful, find_placeholders
 from rollout.engine.files.pair_files import (
-    MIN_COMPARED,
-    MIN_PAIRS,
-    MIN_SHARED,
     SIDES,
     clear_pair_placeholders,
     count_file,
     format_polars_error,
     list_pair_labels,
-    pair_forms,
     replace_answers,
     rewrite_set_pairs,
     scan_pairs,
@@ -33,6 +29,7 @@ from rollout.engine.files.questions import (
     OpenQuestionsError,
     SameForm,
 )
+from rollout.engine.files.side_comparison import MIN_COMPARED, MIN_PAIRS, MIN_SHARED, pair_forms
 from rollout.features.reports.figures.agreement import (
     NumberAgreement,
     SetAgreement,

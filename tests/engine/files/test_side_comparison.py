@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from rollout.engine.files.files import RecordPaths, read_record_files
-from rollout.engine.files.pair_files import NothingSharedError, normalize_forms
 from rollout.engine.files.questions import NO_CHOICES, FileChoices, OpenQuestionsError
+from rollout.engine.files.side_comparison import NothingSharedError, normalize_forms
 
 ROWS = 40
 
