@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import scipy
 
-from rollout.kernel.statistics.forecast import forecast_opening
-from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
-from rollout.kernel.statistics.opening_simulation import (
+from rollout.kernel.statistics.forecast import (
     draw_class_shares,
     draw_units,
     find_cheapest_effort,
+    forecast_opening,
     simulate_openings,
 )
+from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
 
 
 def reads(at_least, risk):

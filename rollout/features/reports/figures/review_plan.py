@@ -24,14 +24,14 @@ from rollout.kernel.measures import Condition, Statistic, Subject
 from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor, list_floors
 from rollout.kernel.policy.gates import ConditionReading, GateReading, read_gate
 from rollout.kernel.statistics.evidence import count_further_agreements
-from rollout.kernel.statistics.gate_thresholds import compute_cost_log_e_path, get_gate_threshold
-from rollout.kernel.statistics.opening_simulation import (
+from rollout.kernel.statistics.forecast import (
     RUNS,
     draw_class_shares,
     draw_units,
     find_cheapest_effort,
     simulate_openings,
 )
+from rollout.kernel.statistics.gate_thresholds import compute_cost_log_e_path, get_gate_threshold
 from rollout.kernel.words import say_requirement
 
 if TYPE_CHECKING:

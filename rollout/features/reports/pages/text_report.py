@@ -57,7 +57,7 @@ from rollout.features.reports.pages.report_tiles import (
 )
 from rollout.features.reports.pages.summary import describe_report, describe_results
 from rollout.kernel.statistics.chance_agreement import AgreementCoefficient
-from rollout.kernel.statistics.opening_simulation import HORIZON, RUNS
+from rollout.kernel.statistics.forecast import HORIZON, RUNS
 from rollout.kernel.units import FULL_OVERLAP, group_pairs
 
 MAX_CELLS = 20  # labels and cells that are listed; JSON has all
