@@ -14,7 +14,7 @@ from scipy.stats import binom
 from benchmarks.coverage_counts import Draws, Floats, Shares, compute_share_of_hits, is_inside
 from benchmarks.coverage_units import audited, clustered, corrected_bursts, paired_bursts
 from rollout.features.reports.figures.ratings import RaterAgreement, compute_rater_agreement
-from rollout.kernel.statistics.chance_agreement import (
+from rollout.kernel.statistics.agreement import (
     MIN_RARE_CASES_OF_AC1,
     compute_ac1,
     compute_kappa,

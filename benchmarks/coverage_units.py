@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.coverage_counts import Draws, Floats, Shares, compute_share_of_hits, is_inside
-from rollout.kernel.statistics.chance_agreement import (
+from rollout.kernel.statistics.agreement import (
     compute_ac1,
     compute_kappa,
     compute_kappa_and_ac1,

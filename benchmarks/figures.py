@@ -211,7 +211,7 @@ def by_rollout(file: Path, _pairs: int) -> Callable[[], Figures]:
 def by_intervals(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Work out again the intervals of a comparison, which the others don't."""
     from rollout.features.replay.compare import compare
-    from rollout.kernel.statistics.chance_agreement import compute_kappa_and_ac1
+    from rollout.kernel.statistics.agreement import compute_kappa_and_ac1
     from rollout.kernel.statistics.intervals import compute_share
 
     (comparison,) = compare(file).comparisons

@@ -133,7 +133,7 @@ SERVICES = (
     "rollout.features.cells.overview",
     "rollout.features.cells.overview",
     "rollout.features.reports.figures.review_plan",
-    "rollout.kernel.statistics.chance_agreement",
+    "rollout.kernel.statistics.agreement",
     "rollout.features.reports.figures.comparison",
     "rollout.features.reports.figures.comparison",
     "rollout.kernel.statistics.intervals",

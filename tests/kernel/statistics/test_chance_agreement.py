@@ -9,7 +9,7 @@ import scipy
 from sklearn.metrics import cohen_kappa_score
 
 from rollout.features.reports.figures.ratings import compute_rater_agreement
-from rollout.kernel.statistics.chance_agreement import (
+from rollout.kernel.statistics.agreement import (
     compute_ac1,
     compute_kappa,
     compute_kappa_and_ac1,

@@ -42,22 +42,20 @@ from rollout.features.reports.inputs.pairs import (
 )
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.agreement import (
-    compare_sets,
-    compute_concordance,
-    compute_limits,
-    compute_mean_estimate,
-)
-from rollout.kernel.statistics.arrays import Floats, Ints
-from rollout.kernel.statistics.chance_agreement import (
     MAX_NUMBERS_IN_MEMORY,
     RESAMPLES,
     AgreementCoefficient,
     BootstrapSums,
     build_generator,
+    compare_sets,
+    compute_concordance,
     compute_kappa,
     compute_kappa_and_ac1,
+    compute_limits,
+    compute_mean_estimate,
     find_rare_labels,
 )
+from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.intervals import (
     Estimate,
     Share,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, KEY_COLUMNS
 from rollout.kernel.late_modules import LateModule
-from rollout.kernel.statistics.chance_agreement import (
+from rollout.kernel.statistics.agreement import (
     MIN_RARE_CASES,
     AgreementCoefficient,
     compute_kappa_and_ac1,

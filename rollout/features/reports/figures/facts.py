@@ -147,11 +147,11 @@ from rollout.features.reports.inputs.pairs import (
 )
 from rollout.kernel.calendar.instants import Cell, count_micros, format_duration
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.arrays import Floats
-from rollout.kernel.statistics.chance_agreement import (
+from rollout.kernel.statistics.agreement import (
     AgreementCoefficient,
     compute_kappa_with_interval,
 )
+from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.intervals import (
     CONFIDENCE_LEVEL,
     Estimate,

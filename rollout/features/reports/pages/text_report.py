@@ -56,7 +56,7 @@ from rollout.features.reports.pages.report_tiles import (
     list_other_versions,
 )
 from rollout.features.reports.pages.summary import describe_report, describe_results
-from rollout.kernel.statistics.chance_agreement import AgreementCoefficient
+from rollout.kernel.statistics.agreement import AgreementCoefficient
 from rollout.kernel.statistics.forecast import HORIZON, RUNS
 from rollout.kernel.units import FULL_OVERLAP, group_pairs
 

@@ -15,7 +15,7 @@ from rollout.features.reports.figures.ratings import (
     compute_rater_agreement,
     compute_set_agreement,
 )
-from rollout.kernel.statistics.chance_agreement import BOOTSTRAP, NO_SPREAD
+from rollout.kernel.statistics.agreement import BOOTSTRAP, NO_SPREAD
 from tests.features.reports.plain_coefficients import compute_alpha, compute_masi_distance
 
 
