@@ -301,6 +301,7 @@ HUMANS_DISAGREE = "people said otherwise"
 """Kind of a loss stored while counting, before thresholds, outcomes and other decisions exist."""
 
 MAX_LISTED = 20  # suspicious labels of each kind, version and lever
+LISTED_PERIOD: Final = timedelta(days=30)  # of divergences and suspicious labels, by default
 
 LabelKey = tuple[str, str]  # case key, lever
 

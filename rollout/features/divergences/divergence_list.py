@@ -27,7 +27,12 @@ from rollout.engine.decide.permissions import Caller, Permission, require_permis
 from rollout.engine.decide.scope import find_acting_version
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX
 from rollout.engine.evidence.units import UNLISTED
-from rollout.engine.records.reviews import CleaningChoice, LabelKey, find_final_choices
+from rollout.engine.records.reviews import (
+    LISTED_PERIOD,
+    CleaningChoice,
+    LabelKey,
+    find_final_choices,
+)
 from rollout.features.divergences.closed_units import (
     ComparedUnits,
     DifferingPair,
@@ -52,7 +57,6 @@ from rollout.features.reports.inputs.divergences import (
 from rollout.features.reports.inputs.pairs import Pairs, compare_answers
 from rollout.features.reports.inputs.pictures import find_picture
 from rollout.features.reviews.decisions import record_shown_cases
-from rollout.features.training.cleaning import DEFAULT_PERIOD
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import OUTSIDE, Lever, UnitSelection
@@ -521,7 +525,7 @@ def _complete_period(
     with read_rollout(database, rollout_name) as (transaction, state):
         started_at = next(Ledger(transaction, state.rollout).list_events(until=1)).at
     until = at if query.until is None else min(query.until, at)
-    since = until - DEFAULT_PERIOD if query.since is None else query.since
+    since = until - LISTED_PERIOD if query.since is None else query.since
     if until < started_at:
         raise NothingToReportError(
             f"{rollout_name} began at {started_at.isoformat()}; let the span end after it"

@@ -9,7 +9,7 @@ and is never evidence.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import polars as pl
@@ -25,6 +25,7 @@ from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.records.records import Case
 from rollout.engine.records.reviews import (
     DECISIONS,
+    LISTED_PERIOD,
     PREDICTION,
     CleaningChoice,
     CleaningChoiceRequest,
@@ -158,7 +159,6 @@ def select_inputs(inputs: ReportInputs, keys: pl.Series) -> ReportInputs:
 
 
 CLEANING_PAGE = "cleaning"
-DEFAULT_PERIOD = timedelta(days=30)
 SAVED, UNCHANGED, REJECTED = "saved", "unchanged", "rejected"
 
 
@@ -186,7 +186,7 @@ def load_label_issues(
     """
     require_permission(caller, Permission.READ, rollout_name)
     options = TrainingOptions(
-        since=(until or at) - DEFAULT_PERIOD if since is None else since, until=until
+        since=(until or at) - LISTED_PERIOD if since is None else since, until=until
     )
     with read_rollout(database, rollout_name) as (transaction, state):
         inputs, _ = load_closed_inputs(transaction, state, options, at)
