@@ -31,14 +31,13 @@ from apscheduler.triggers.base import BaseTrigger
 
 from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.features.delivery.delivery import (
-    DeliveryPassResult,
     ReportPublisher,
+    SendingJob,
     deliver_due_reports,
 )
 from rollout.features.delivery.sender import ChannelMessage, MessageSender, send_in_process
 from rollout.features.ledger.ledger_reader import CheckpointPublisher
-from rollout.features.notifications.kinds import URGENT_NOTICES
-from rollout.features.notifications.settings import NotificationPlanner, send_due_notifications
+from rollout.features.notifications.settings import NotificationJob
 from rollout.features.process.replica_safety import ReplicaSafety
 from rollout.features.reports.builder import ON_INCIDENT, ReportScheduler
 from rollout.features.reports.report_work import ReportWork
@@ -190,58 +189,7 @@ class DaemonThreadExecutor(BaseExecutor):  # type: ignore[misc]
             thread.join(max(ends_at - time.monotonic(), 0))
 
 
-MAX_NOTIFY_TIME: Final = 60.0  # seconds of sending before new notifications are queued
 log = logging.getLogger("rollout.scheduler")
-
-
-class SendingJob:
-    """A replica's passes over what channels are sent; the scheduler runs one at a time."""
-
-    def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
-        """Build the job without running it."""
-        self._clock_check = ClockCheck(service.database, service.clock)
-        self._service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
-        self._send = send_message
-        self._failed_channels: frozenset[str] = frozenset()
-        self._stop_event = Event()
-
-    def stop(self) -> None:
-        """Let the running pass end after the message that is being sent."""
-        self._stop_event.set()
-
-    def _has_time_left(self, started_at: float, longest: float) -> bool:
-        """Return whether a pass may send another message, `longest` seconds after its start."""
-        return not self._stop_event.is_set() and time.monotonic() - started_at < longest
-
-    def _note_failures(self, result: DeliveryPassResult) -> None:
-        """Leave out channels that failed from the next pass, and log why they did."""
-        self._failed_channels = result.failed_channels
-        for line in result.failures:
-            log.warning("%s", line)
-
-
-class NotificationJob(SendingJob):
-    """A replica's passes over notifications; the scheduler runs one at a time."""
-
-    def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
-        """Build the job without running it."""
-        super().__init__(service, send_message)
-        self._planner = NotificationPlanner(self._service)
-
-    def run(self) -> None:
-        """Queue what is new, then send what is due."""
-        clock = self._clock_check.now()
-        is_clock_apart = bool(clock.skew_text)
-        self._planner.queue_notifications(clock.at, urgent_only=is_clock_apart)
-        has_time_left = partial(self._has_time_left, time.monotonic(), MAX_NOTIFY_TIME)
-        result = send_due_notifications(
-            self._service,
-            self._send,
-            has_time_left,
-            self._failed_channels,
-            kinds=URGENT_NOTICES if is_clock_apart else None,
-        )
-        self._note_failures(result)
 
 
 MAX_REPORT_TIME: Final = 60.0  # seconds of deliveries before due ones are listed again

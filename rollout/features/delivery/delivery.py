@@ -7,10 +7,13 @@ the same key, so receivers can drop repeats.
 What is due in an outbox, of reports or other messages, is claimed for one try.
 """
 
+import logging
+import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from threading import Event
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
@@ -65,6 +68,7 @@ from rollout.features.reports.builder import (
 )
 from rollout.kernel.channels import Channels
 from rollout.kernel.errors import RefusalError
+from rollout.live.autonomy import CheckedClock, ClockCheck
 from rollout.live.rollout_state import read_rollout, write_rollout
 from rollout.live.service import Service
 
@@ -155,6 +159,35 @@ class DeliveryPassResult:
     sent_count: int = 0
     failures: tuple[str, ...] = ()
     failed_channels: frozenset[str] = frozenset()
+
+
+log = logging.getLogger("rollout.scheduler")
+
+
+class SendingJob:
+    """A replica's passes over what channels are sent; the scheduler runs one at a time."""
+
+    def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
+        """Build the job without running it."""
+        self._clock_check = ClockCheck(service.database, service.clock)
+        self._service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
+        self._send = send_message
+        self._failed_channels: frozenset[str] = frozenset()
+        self._stop_event = Event()
+
+    def stop(self) -> None:
+        """Let the running pass end after the message that is being sent."""
+        self._stop_event.set()
+
+    def _has_time_left(self, started_at: float, longest: float) -> bool:
+        """Return whether a pass may send another message, `longest` seconds after its start."""
+        return not self._stop_event.is_set() and time.monotonic() - started_at < longest
+
+    def _note_failures(self, result: DeliveryPassResult) -> None:
+        """Leave out channels that failed from the next pass, and log why they did."""
+        self._failed_channels = result.failed_channels
+        for line in result.failures:
+            log.warning("%s", line)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from functools import partial
 from hmac import compare_digest
+from time import monotonic
 from typing import Final
 from zoneinfo import available_timezones
 
@@ -41,6 +42,7 @@ from rollout.features.delivery.delivery import (
     MAX_ATTEMPTS,
     RANDOM_BYTES,
     DeliveryPassResult,
+    SendingJob,
     claim_due,
     compute_retry_delay,
 )
@@ -589,3 +591,30 @@ def _describe_failure(notification: Notification, error: str) -> str:
         f"notification {notification.id} to {notification.channel} failed, attempt"
         f" {notification.attempts} of {MAX_ATTEMPTS}; {next_step}: {error}"
     )
+
+
+MAX_NOTIFY_TIME: Final = 60.0  # seconds of sending before new notifications are queued
+
+
+class NotificationJob(SendingJob):
+    """A replica's passes over notifications; the scheduler runs one at a time."""
+
+    def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
+        """Build the job without running it."""
+        super().__init__(service, send_message)
+        self._planner = NotificationPlanner(self._service)
+
+    def run(self) -> None:
+        """Queue what is new, then send what is due."""
+        clock = self._clock_check.now()
+        is_clock_apart = bool(clock.skew_text)
+        self._planner.queue_notifications(clock.at, urgent_only=is_clock_apart)
+        has_time_left = partial(self._has_time_left, monotonic(), MAX_NOTIFY_TIME)
+        result = send_due_notifications(
+            self._service,
+            self._send,
+            has_time_left,
+            self._failed_channels,
+            kinds=URGENT_NOTICES if is_clock_apart else None,
+        )
+        self._note_failures(result)
