@@ -54,6 +54,7 @@ from rollout.features.demo.stage import (
     open_stage,
     prepare_history,
 )
+from rollout.features.notifications.settings import NotificationJob
 from rollout.kernel.errors import NotAllowedError, RefusalError, UnauthenticatedError
 from rollout.live.service import Service
 from rollout.worker.jobs import JobScheduler
@@ -445,7 +446,9 @@ def serve_api(app: FastAPI, service: Service, port: int) -> Iterator[None]:
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="service", daemon=True)
-    scheduler = JobScheduler(service, "demo", interval=WAKE_SECONDS)
+    scheduler = JobScheduler(
+        service, "demo", interval=WAKE_SECONDS, sending_jobs=[NotificationJob(service)]
+    )
     service.autonomy.require_writes()
     thread.start()
     while not server.started:

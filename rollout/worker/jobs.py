@@ -37,7 +37,6 @@ from rollout.features.delivery.delivery import (
 )
 from rollout.features.delivery.sender import ChannelMessage, MessageSender, send_in_process
 from rollout.features.ledger.ledger_reader import CheckpointPublisher
-from rollout.features.notifications.settings import NotificationJob
 from rollout.features.process.replica_safety import ReplicaSafety
 from rollout.features.reports.builder import ON_INCIDENT, ReportScheduler
 from rollout.features.reports.report_work import ReportWork
@@ -217,6 +216,8 @@ class DueReportJob:
 class DeliveryJob(SendingJob):
     """A replica's passes over due deliveries; the scheduler runs one at a time."""
 
+    name = "deliveries"
+
     def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
         """Build the job without running it."""
         super().__init__(service, send_message)
@@ -270,21 +271,21 @@ class JobScheduler:
         observe_tick: Callable[[str, float], object] = lambda _rollout, _seconds: None,
         *,
         pass_interval: float = PASS_INTERVAL,
-        send_message: MessageSender = send_in_process,
         tick_worker: TickWorker | None = None,
+        sending_jobs: Sequence[SendingJob] = (),
     ) -> None:
         """Build the scheduler without starting it.
 
         `owner` is the name in the claims of slots and reports. `observe_tick` gets the rollout and
         the seconds of each tick, for metrics. Without `tick_worker` this process counts units.
+        `sending_jobs` run besides deliveries, or in their place, if they have that name.
         """
         self._service, self._observe_tick, self._owner = service, observe_tick, owner
         self._tick_worker = tick_worker
         self._clock_check = ClockCheck(service.database, service.clock)
         self._heartbeat_worker = HeartbeatWorker(service, owner)
         self._report_job = DueReportJob(service, owner)
-        self._delivery_job = DeliveryJob(service, send_message)
-        self._notification_job = NotificationJob(service, send_message)
+        self._sending_jobs = {job.name: job for job in (DeliveryJob(service), *sending_jobs)}
         self._checkpoint_publisher = CheckpointPublisher(service, self._send_checkpoints)
         self._is_clock_apart = False
         self._calendar_entries = CalendarEntries(service.database)
@@ -293,8 +294,10 @@ class JobScheduler:
             (
                 PlannedJob("tick", interval, self._run_tick),
                 PlannedJob("reports", pass_interval, self._report_job.run, LONG),
-                PlannedJob("deliveries", pass_interval, self._delivery_job.run, LONG),
-                PlannedJob("notifications", pass_interval, self._notification_job.run, LONG),
+                *(
+                    PlannedJob(name, pass_interval, job.run, LONG)
+                    for name, job in self._sending_jobs.items()
+                ),
                 PlannedJob("calendar", MINUTE, self._write_calendar_data),
                 PlannedJob("uses", MINUTE, self._record_key_uses),
                 PlannedJob("callers", MINUTE, service.authenticator.refresh),
@@ -313,8 +316,8 @@ class JobScheduler:
 
     def stop(self) -> None:
         """Finish the running jobs and stop; a report or a message gets `STOP_GRACE` to finish."""
-        self._notification_job.stop()
-        self._delivery_job.stop()
+        for job in self._sending_jobs.values():
+            job.stop()
         self._job_watch.stop()
         if self._tick_worker is not None:
             self._tick_worker.stop()

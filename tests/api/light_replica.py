@@ -17,6 +17,7 @@ from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import keys, users
 from rollout.features.access.authentication import Authenticator
+from rollout.features.notifications.settings import NotificationJob
 from rollout.live.clock import SystemClock
 from rollout.live.policy_application import apply_policy
 from rollout.live.service import build_service
@@ -49,7 +50,13 @@ def main(url: str, heavy: tuple[str, ...]) -> None:
     )
     headers = dict(create_accounts(database, at))
     client = TestClient(create_app(build_service(database, Authenticator(database, clock), clock)))
-    scheduler = JobScheduler(client.app.state.service, "here", LONG, pass_interval=LONG)
+    scheduler = JobScheduler(
+        client.app.state.service,
+        "here",
+        LONG,
+        pass_interval=LONG,
+        sending_jobs=[NotificationJob(client.app.state.service)],
+    )
     loaded["start"] = find_loaded(heavy)
     for what, who, method, path, body in list_requests(at):
         options = {} if body is None else {"json": body}

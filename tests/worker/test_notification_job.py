@@ -8,7 +8,7 @@ from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.scopes import TickSlots
 from rollout.engine.decide.commands import OpenIncident
-from rollout.features.notifications.settings import NotificationPlanner
+from rollout.features.notifications.settings import NotificationJob, NotificationPlanner
 from rollout.live import autonomy
 from rollout.live.rollout_state import execute_command
 from rollout.worker.jobs import JobScheduler
@@ -48,11 +48,14 @@ def service(database, door, clock):
 @pytest.fixture
 def still(service, mailroom):
     """Return a scheduler whose jobs only the test runs."""
-    return JobScheduler(service, "here", send_message=mailroom)
+    return JobScheduler(service, "here", sending_jobs=[NotificationJob(service, mailroom)])
 
 
-def start(service, **more):
-    jobs = JobScheduler(service, "here", interval=0.02, pass_interval=0.02, **more)
+def start(service, *send):
+    sending_jobs = [NotificationJob(service, *send)]
+    jobs = JobScheduler(
+        service, "here", interval=0.02, pass_interval=0.02, sending_jobs=sending_jobs
+    )
     jobs.start()
     return jobs
 
@@ -123,7 +126,7 @@ def test_a_mail_server_that_takes_long_holds_up_no_tick_and_a_stop_waits_for_it(
 
     choose(service, "vic", ["incidents"])
     open_incident(database)
-    jobs = start(service, send_message=send)
+    jobs = start(service, send)
     assert sending.wait(20)
     assert happens(lambda: load_last_slot(database) is not None)
     before = load_last_slot(database)
@@ -140,7 +143,7 @@ def test_while_clocks_disagree_incidents_are_told_and_nothing_else(
     still, service, mailroom, database, clock, jump
 ):
     choose(service, "olga", ["incidents", "proposals", "reminders", "daily-digest"])
-    still._notification_job.run()
+    still._sending_jobs["notifications"].run()
     tick(database, NOON, cells=(CREEK,))
     NotificationPlanner(service).queue_notifications(NOON)
     clock.advance(MINUTE)
@@ -148,16 +151,16 @@ def test_while_clocks_disagree_incidents_are_told_and_nothing_else(
     for case, cell in (("c-1", CREEK), ("c-2", CREEK), ("c-3", LAKE)):
         open_incident(database, NOON + MINUTE, cell, case)
     still._run_tick()
-    still._notification_job.run()
+    still._sending_jobs["notifications"].run()
     assert sorted(list_titles(mailroom)) == [
         "bears: 2 incidents at creek",
         "bears: Incident I-4, clock",
     ]
     open_incident(database, NOON + 2 * MINUTE, case="c-5")
-    still._notification_job.run()
+    still._sending_jobs["notifications"].run()
     assert list_titles(mailroom)[2:] == ["bears: Incident I-5, unauthorized"]
     clock.at -= jump
-    still._notification_job.run()
+    still._sending_jobs["notifications"].run()
     assert list_titles(mailroom)[3:] == ["bears: Approve P-1?"]
     with database.begin_read() as transaction:
         events = list(Ledger(transaction, Rollouts(transaction).find("bears")).list_events())
@@ -168,12 +171,12 @@ def test_a_message_that_failed_while_clocks_disagreed_is_tried_again(
     still, service, mailroom, database, clock
 ):
     choose(service, "olga", ["incidents"])
-    still._notification_job.run()
+    still._sending_jobs["notifications"].run()
     clock.at += 900 * DAY
     open_incident(database)
     mailroom.faults["olga"] = "no answer"
-    still._notification_job.run()
+    still._sending_jobs["notifications"].run()
     mailroom.faults.clear()
     clock.since_boot += 120
-    still._notification_job.run()
+    still._sending_jobs["notifications"].run()
     assert list_titles(mailroom) == ["bears: Incident I-1, unauthorized"]

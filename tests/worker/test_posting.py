@@ -19,7 +19,7 @@ from rollout.kernel.channels import Channels
 from rollout.live import autonomy
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command
-from rollout.worker.jobs import LONG, JobScheduler
+from rollout.worker.jobs import LONG, DeliveryJob, JobScheduler
 from tests.api.bears import POLICY
 from tests.api.conftest import client, clock, database, door, service, url
 from tests.factories import DAY, HOUR, NOON
@@ -66,12 +66,13 @@ def posting(service, post, monkeypatch):
     """Return a replica's posting, begun; PostgreSQL's clock, which no test can set, is silent."""
     monkeypatch.setattr(autonomy, "load_database_time", lambda _: None)
     fill(service.database)
+    sending = replace(service, channels=Channels({"ops": URL}, "https://rollout.example"))
     made = JobScheduler(
-        replace(service, channels=Channels({"ops": URL}, "https://rollout.example")),
+        sending,
         "here",
         interval=600,
         pass_interval=0.02,
-        send_message=post,
+        sending_jobs=[DeliveryJob(sending, post)],
     )
     made.start()
     yield made
@@ -168,7 +169,13 @@ def test_a_report_that_takes_long_takes_no_autonomy_and_delays_no_tick(
     monkeypatch.setattr(autonomy, "load_database_time", lambda _: None)
     fill(service.database)
     began, over = threading.Event(), threading.Event()
-    jobs = JobScheduler(service, "here", interval=0.02, pass_interval=0.02, send_message=post)
+    jobs = JobScheduler(
+        service,
+        "here",
+        interval=0.02,
+        pass_interval=0.02,
+        sending_jobs=[DeliveryJob(service, post)],
+    )
 
     def take_long(_at, **_more):
         began.set()
@@ -205,7 +212,7 @@ def test_all_jobs_share_one_rule_of_waking_and_wait_for_no_other(service):
     rules = {(job.coalesce, job.max_instances, job.misfire_grace_time) for job in planned}
     assert rules <= {(True, 1, None)}
     long_jobs = {job.id for job in planned if job.executor == LONG}
-    assert long_jobs == {"reports", "deliveries", "notifications", "evidence"}
+    assert long_jobs == {"reports", "deliveries", "evidence"}
 
 
 @pytest.mark.slow
@@ -257,7 +264,7 @@ def test_while_clocks_disagree_incidents_still_reach_the_channels(posting, post,
     assert happens(
         lambda: any(item.error for item in kept(database)[1])
     )  # its retry has a time before the jump
-    jump = HeldPass(posting._delivery_job)
+    jump = HeldPass(posting._sending_jobs["deliveries"])
     assert happens(jump.is_reached)
     clock.at += 900 * DAY  # the wall clock alone: no such time has passed
     clock.since_boot += DAY.total_seconds()

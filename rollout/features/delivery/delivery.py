@@ -9,12 +9,13 @@ What is due in an outbox, of reports or other messages, is claimed for one try.
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from threading import Event
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 from urllib.parse import quote
 
 from rollout import faults
@@ -164,8 +165,10 @@ class DeliveryPassResult:
 log = logging.getLogger("rollout.scheduler")
 
 
-class SendingJob:
+class SendingJob(ABC):
     """A replica's passes over what channels are sent; the scheduler runs one at a time."""
+
+    name: ClassVar[str]
 
     def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
         """Build the job without running it."""
@@ -174,6 +177,10 @@ class SendingJob:
         self._send = send_message
         self._failed_channels: frozenset[str] = frozenset()
         self._stop_event = Event()
+
+    @abstractmethod
+    def run(self) -> None:
+        """Send what is due."""
 
     def stop(self) -> None:
         """Let the running pass end after the message that is being sent."""

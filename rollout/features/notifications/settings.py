@@ -599,6 +599,8 @@ MAX_NOTIFY_TIME: Final = 60.0  # seconds of sending before new notifications are
 class NotificationJob(SendingJob):
     """A replica's passes over notifications; the scheduler runs one at a time."""
 
+    name = "notifications"
+
     def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
         """Build the job without running it."""
         super().__init__(service, send_message)
