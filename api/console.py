@@ -117,6 +117,7 @@ CLOSED_POLICY: Final = b"default-src 'none'; frame-ancestors 'none'"
 """Policy of responses that are no pages: files, redirects, script, style sheet."""
 PAGE_MODULES: Final = (
     "access.account_pages",
+    "notifications.pages",
     "proposals.pages",
     "cells.overview_pages",
     "reviews.pages",

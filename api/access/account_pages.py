@@ -1,12 +1,10 @@
-"""Pages of a visitor's own account: sign-in, settings, notifications and second factor.
+"""Pages of a visitor's own account: sign-in, settings and second factor.
 
 Users sign in by password or by a one-time link. The settings link to users and policies for
-admins. Notifications: channels, what for, and quiet hours. The second factor is set up with a QR
-code, and confirmed by its first code.
+admins. The second factor is set up with a QR code, and confirmed by its first code.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Annotated, Final
 from urllib.parse import quote
 
@@ -41,8 +39,6 @@ from rollout.engine.decide.permissions import Permission, may_upload
 from rollout.features.access.keys import load_keys
 from rollout.features.access.sign_in import StartedSession
 from rollout.features.cells.overview import load_rollouts
-from rollout.features.notifications import settings
-from rollout.features.notifications.kinds import KINDS
 from rollout.kernel.errors import (
     CodeRequiredError,
     InvalidAccountError,
@@ -272,160 +268,6 @@ def _render_settings(
         zone_told=ZONE_COOKIE in request.cookies,
         errors=errors or {},
         typed={"zone": visitor.zone, **(typed or {})},
-    )
-
-
-PATH: Final = "/settings/notifications"
-STATES: Final = {
-    "waiting": "The last message waits, or is tried again",
-    "sent": "The last message was sent",
-    "failed": "The last message failed at every try",
-    "dropped": "The last message was not sent: it no longer applied",
-}
-"""States of the newest message, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelForm:
-    """The forms of one channel; `field` ends the names of its fields.
-
-    `state` is new, unconfirmed, confirmed or unavailable.
-    """
-
-    name: str
-    field: str
-    state: str
-    address: str
-    kinds: tuple[str, ...]
-    last_text: str
-
-
-@router.get(PATH)
-def show_notifications(request: Request, visitor: CurrentVisitor) -> Response:
-    """Show the visitor's channels and quiet hours."""
-    return _render_notifications(request, visitor)
-
-
-@router.post(PATH)
-def submit_notifications(request: Request, visitor: CurrentVisitor, form: SignedForm) -> Response:
-    """Save a channel or the quiet hours, confirm or delete a channel, or send a code."""
-    act = ACTIONS.get(form.get_text("do"), _save_times)
-    try:
-        act(visitor, form)
-    except RefusalError as error:
-        field = form.get_text("field")
-        return _render_notifications(
-            request, visitor, {field: say_refusal(error)}, _list_typed(form)
-        )
-    return redirect_to(PATH)
-
-
-def _save_times(visitor: Visitor, form: Form) -> None:
-    typed_zone = form.get_text("timezone")
-    times = settings.NotificationTimes(
-        find_timezone(typed_zone) or typed_zone,
-        form.get_text("quiet_from"),
-        form.get_text("quiet_until"),
-    )
-    settings.save_notification_times(visitor.service, visitor.caller, times)
-
-
-def _save_channel(visitor: Visitor, form: Form) -> None:
-    settings.save_notification_channel(
-        visitor.service,
-        visitor.caller,
-        form.get_text("channel"),
-        form.get_text(form.get_text("field")),
-        form.get_values("kinds"),
-    )
-
-
-def _send_code(visitor: Visitor, form: Form) -> None:
-    settings.resend_code(visitor.service, visitor.caller, form.get_text("channel"))
-
-
-def _confirm_channel(visitor: Visitor, form: Form) -> None:
-    settings.confirm_notification_channel(
-        visitor.service,
-        visitor.caller,
-        form.get_text("channel"),
-        form.get_text(form.get_text("field")),
-    )
-
-
-def _delete_channel(visitor: Visitor, form: Form) -> None:
-    settings.delete_notification_channel(visitor.service, visitor.caller, form.get_text("channel"))
-
-
-ACTIONS: Final[Mapping[str, Callable[[Visitor, Form], None]]] = {
-    "times": _save_times,
-    "save": _save_channel,
-    "code": _send_code,
-    "confirm": _confirm_channel,
-    "delete": _delete_channel,
-}
-
-
-def _list_typed(form: Form) -> dict[str, str]:
-    """Return what was typed, by field."""
-    field = form.get_text("field")
-    names = ("timezone", "quiet_from", "quiet_until", field)
-    return {name: form.get_text(name) for name in names if form.has_field(name)}
-
-
-def _render_notifications(
-    request: Request,
-    visitor: Visitor,
-    errors: dict[str, str] | None = None,
-    typed: dict[str, str] | None = None,
-) -> Response:
-    stored = settings.load_notification_settings(visitor.service, visitor.caller)
-    times = {
-        "timezone": stored.times.timezone,
-        "quiet_from": stored.times.quiet_from,
-        "quiet_until": stored.times.quiet_until,
-    }
-    forms = _list_channel_forms(stored)
-    addresses = {f"address-{form.field}": form.address for form in forms}
-    return render_page(
-        request,
-        visitor,
-        "notifications",
-        422 if errors else 200,
-        channels=forms,
-        choices={name: kind.description for name, kind in KINDS.items()},
-        errors=errors or {},
-        typed={**times, **addresses, **(typed or {})},
-    )
-
-
-def _list_channel_forms(stored: settings.NotificationSettings) -> list[ChannelForm]:
-    """Return the visitor's channels and those that can be chosen, by name."""
-    by_name = {status.channel.channel: status for status in stored.channels}
-    names = sorted(by_name.keys() | set(stored.available))
-    return [
-        _build_channel_form(name, str(number), by_name.get(name))
-        for number, name in enumerate(names)
-    ]
-
-
-def _build_channel_form(
-    name: str, field: str, status: settings.NotificationChannelStatus | None
-) -> ChannelForm:
-    if status is None:
-        return ChannelForm(name, field, "new", "", (), "")
-    channel, last = status.channel, status.last
-    state = "unconfirmed" if channel.confirmed_at is None else "confirmed"
-    last_text = "" if last is None else f"{STATES[last.state]}."
-    if last is not None and last.error and last.state in {"waiting", "failed"}:
-        last_text = f"{STATES[last.state]}: {last.error}."
-    return ChannelForm(
-        name,
-        field,
-        state if status.is_configured else "unavailable",
-        channel.address,
-        tuple(channel.kinds),
-        last_text,
     )
 
 
