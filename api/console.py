@@ -124,6 +124,7 @@ PAGE_MODULES: Final = (
     "incidents.pages",
     "ledger.pages",
     "divergences.pages",
+    "training.pages",
     "proposals.list_pages",
     "stops.pages",
     "cells.value_table",

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from api.divergences.divergence_text import (
     CLEANING_PERMISSION_TEXT,
@@ -25,16 +24,8 @@ from api.divergences.divergence_text import (
 )
 from api.incidents.cause_text import CauseView, build_cause_view
 from api.records.case_text import build_case_path
-from api.records.pages import (
-    CleaningFormResult,
-    TypedChoice,
-    build_form_result,
-    build_picture,
-    parse_choice_requests,
-)
+from api.records.pages import build_picture
 from api.schema_forms import encode_cursor
-from api.training.routes import Form as FileForm
-from api.training.routes import TrainingManifest, export_training_rows, get_training_manifest
 from api.web_kit.page import (
     ATTRIBUTE_PREFIX,
     encode_segment,
@@ -43,7 +34,7 @@ from api.web_kit.page import (
     render_page,
     say_refusal,
 )
-from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
+from api.web_kit.page_context import HOME, CurrentVisitor, Visitor
 from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.engine.words.formatting import format_cell_name, format_value, to_sentence
 from rollout.features.cells.cells import load_gains
@@ -59,11 +50,8 @@ from rollout.features.incidents.incident_causes import load_cause
 from rollout.features.incidents.incidents import RELOAD_SECONDS, CauseSearch
 from rollout.features.reports.builder import NothingToReportError
 from rollout.features.reports.figures.comparison import Comparison
-from rollout.features.reports.figures.label_issues import TrainingExport
-from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
 from rollout.features.reports.inputs.divergence_columns import select_titled_columns
 from rollout.features.reports.pages.summary import summarize_gains
-from rollout.features.training import cleaning
 from rollout.kernel.errors import RefusalError, UnknownVersionError
 from rollout.live.rollout_state import RolloutState
 from rollout.live.versions import load_versions
@@ -156,6 +144,37 @@ def _parse_cost(typed: Mapping[str, str], errors: dict[str, str]) -> float | Non
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class TypedChoice:
+    """Values typed in one row."""
+
+    choice: str = ""
+    label: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningFormResult:
+    """Result of a submitted form.
+
+    Attributes:
+        stored_count: number of new choices.
+        typed: typed values of refused rows, by case key.
+        errors: messages by case key.
+        form_error: message about the whole form, or "".
+    """
+
+    stored_count: int = 0
+    typed: Mapping[str, TypedChoice] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    form_error: str = ""
+
+    @property
+    def has_errors(self) -> bool:
+        """Return whether the form has to be shown again."""
+        return bool(self.errors or self.form_error)
+
+
 router = APIRouter()
 CELL_FIELDS = ("version", "site", "window")
 DAY_FIELDS = ("since", "until")
@@ -246,34 +265,15 @@ def show_divergences(
     saved: SavedCount = 0,
 ) -> Response:
     """Show divergences, costliest first, and the form for training choices."""
-    return _render_divergences(
+    return render_divergences(
         request, visitor, rollout, after, CleaningFormResult(stored_count=saved)
     )
-
-
-@router.post("/rollouts/{rollout}/divergences")
-def submit_choices(
-    request: Request,
-    rollout: str,
-    form: SignedForm,
-    visitor: CurrentVisitor,
-    after: CursorQuery = "",
-) -> Response:
-    """Store the choices of the form; show rejected rows again with errors."""
-    require_permission(visitor.caller, Permission.OPERATE, rollout)
-    result = _store_choices(rollout, form, visitor)
-    if result.has_errors:
-        return _render_divergences(request, visitor, rollout, after, result)
-    query = _parse_search(request, visitor, rollout).to_query(
-        after=after, saved=str(result.stored_count)
-    )
-    return redirect_to(f"/rollouts/{encode_segment(rollout)}/divergences{query}")
 
 
 @router.get("/rollouts/{rollout}/divergences.csv")
 def send_divergences_csv(request: Request, rollout: str, visitor: CurrentVisitor) -> Response:
     """Send all divergences of the filter, in the format of a report's divergences.csv."""
-    search = _parse_search(request, visitor, rollout)
+    search = parse_search(request, visitor, rollout)
     if search.errors:
         raise RefusalError("; ".join(search.errors.values()))
     database, at = visitor.service.database, visitor.at
@@ -285,43 +285,13 @@ def send_divergences_csv(request: Request, rollout: str, visitor: CurrentVisitor
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-@router.get("/rollouts/{rollout}/training")
-def send_training_rows(
-    rollout: str, visitor: CurrentVisitor, form: FileForm = "jsonl"
-) -> StreamingResponse:
-    """Send the training rows, the same file as the API's."""
-    return export_training_rows(_build_training_export(visitor, rollout), form)
-
-
-@router.get("/rollouts/{rollout}/training/manifest")
-def send_training_manifest(rollout: str, visitor: CurrentVisitor) -> TrainingManifest:
-    """Send the manifest of the training rows, as the API does."""
-    return get_training_manifest(_build_training_export(visitor, rollout))
-
-
-def _build_training_export(visitor: Visitor, rollout: str) -> TrainingExport:
-    database, options = visitor.service.database, cleaning.TrainingOptions(HUMAN_SOURCES)
-    return cleaning.export_training_rows(database, visitor.caller, rollout, options, visitor.at)
-
-
-def _store_choices(rollout: str, form: Form, visitor: Visitor) -> CleaningFormResult:
-    try:
-        requests = parse_choice_requests(form, form.get_text("version"), form.get_text("lever"))
-    except RefusalError as error:
-        return CleaningFormResult(form_error=say_refusal(error))
-    database, at = visitor.service.database, visitor.at
-    results = (
-        cleaning.store_choices(database, visitor.caller, rollout, requests, at) if requests else ()
-    )
-    return build_form_result(requests, results)
-
-
 def _load_state(visitor: Visitor, rollout: str) -> RolloutState:
     require_permission(visitor.caller, Permission.READ, rollout)
     return visitor.service.state_cache.reload_rollout(rollout).state
 
 
-def _parse_search(request: Request, visitor: Visitor, rollout: str) -> DivergenceSearch:
+def parse_search(request: Request, visitor: Visitor, rollout: str) -> DivergenceSearch:
+    """Parse the filter from the URL of a request."""
     timezone = _load_state(visitor, rollout).policy.timezone
     return parse_divergence_search(dict(request.query_params), timezone)
 
@@ -346,10 +316,11 @@ def _load_divergences(
     return divergences, dict(search.errors)
 
 
-def _render_divergences(
+def render_divergences(
     request: Request, visitor: Visitor, rollout: str, after: str, result: CleaningFormResult
 ) -> Response:
-    search = _parse_search(request, visitor, rollout)
+    """Render the list, with what became of a form of choices."""
+    search = parse_search(request, visitor, rollout)
     divergences, errors = _load_divergences(visitor, rollout, search, after)
     errors |= _list_row_errors(divergences, result)
     brought = _describe_gains(visitor, rollout, search, divergences.version)

@@ -1,0 +1,140 @@
+"""Pages of training labels: choices about divergences, and files of training rows."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from api.divergences.pages import (
+    CleaningFormResult,
+    CursorQuery,
+    TypedChoice,
+    parse_search,
+    render_divergences,
+)
+from api.schema_forms import decode_cursor
+from api.training.routes import Form as FileForm
+from api.training.routes import TrainingManifest, export_training_rows, get_training_manifest
+from api.web_kit.page import encode_segment, redirect_to, say_refusal
+from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.records.reviews import RELABEL, CleaningChoiceRequest, CleaningChoiceResult
+from rollout.features.reports.figures.label_issues import TrainingExport
+from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
+from rollout.features.training import cleaning
+from rollout.features.training.cleaning import REJECTED, SAVED
+from rollout.kernel.errors import RefusalError
+
+router = APIRouter()
+MAX_ROWS: Final = 200  # maximum rows of one form
+NO_CHOICE_TEXT: Final = "Choose keep, relabel or drop for at least one case; nothing was saved"
+
+
+def parse_choice_requests(form: Form, version: str, lever: str) -> list[CleaningChoiceRequest]:
+    """Return the choices of a form; empty rows have none.
+
+    Raises:
+        RefusalError: a row has an invalid case key.
+    """
+    row_numbers = [
+        row_number for row_number in range(MAX_ROWS) if form.get_text(f"choice-{row_number}")
+    ]
+    return [_parse_choice_request(form, row_number, version, lever) for row_number in row_numbers]
+
+
+def _parse_choice_request(
+    form: Form, row_number: int, version: str, lever: str
+) -> CleaningChoiceRequest:
+    key = decode_cursor(form.get_text(f"case-{row_number}"))
+    choice = form.get_text(f"choice-{row_number}")
+    if not key:
+        raise RefusalError("a row of the form names no case; load the page again")
+    label = form.get_raw_text(f"label-{row_number}") if choice == RELABEL else ""
+    return CleaningChoiceRequest(
+        key=key,
+        choice=choice,
+        lever=lever,
+        label=label or None,
+        reason=form.get_text(f"reason-{row_number}"),
+        version=version,
+    )
+
+
+def build_form_result(
+    requests: Sequence[CleaningChoiceRequest], results: Sequence[CleaningChoiceResult]
+) -> CleaningFormResult:
+    """Return the result of a form; a form without any choice is an error."""
+    if not requests:
+        return CleaningFormResult(form_error=NO_CHOICE_TEXT)
+    pairs = list(zip(requests, results, strict=True))
+    rejected = [(request, result) for request, result in pairs if result.status == REJECTED]
+    return CleaningFormResult(
+        stored_count=sum(result.status == SAVED for result in results),
+        typed={
+            request_item.key: TypedChoice(
+                request_item.choice, request_item.label or "", request_item.reason
+            )
+            for request_item, _ in rejected
+        },
+        errors={
+            request_item.key: _describe_rejection(request_item, result_item.reason)
+            for request_item, result_item in rejected
+        },
+    )
+
+
+def _describe_rejection(request: CleaningChoiceRequest, reason: str) -> str:
+    if request.choice == RELABEL and not request.label:
+        return f"{request.key}: choose the label that it should have"
+    return f"{request.key}: {reason}"
+
+
+@router.post("/rollouts/{rollout}/divergences")
+def submit_choices(
+    request: Request,
+    rollout: str,
+    form: SignedForm,
+    visitor: CurrentVisitor,
+    after: CursorQuery = "",
+) -> Response:
+    """Store the choices of the form; show rejected rows again with errors."""
+    require_permission(visitor.caller, Permission.OPERATE, rollout)
+    result = _store_choices(rollout, form, visitor)
+    if result.has_errors:
+        return render_divergences(request, visitor, rollout, after, result)
+    query = parse_search(request, visitor, rollout).to_query(
+        after=after, saved=str(result.stored_count)
+    )
+    return redirect_to(f"/rollouts/{encode_segment(rollout)}/divergences{query}")
+
+
+@router.get("/rollouts/{rollout}/training")
+def send_training_rows(
+    rollout: str, visitor: CurrentVisitor, form: FileForm = "jsonl"
+) -> StreamingResponse:
+    """Send the training rows, the same file as the API's."""
+    return export_training_rows(_build_training_export(visitor, rollout), form)
+
+
+@router.get("/rollouts/{rollout}/training/manifest")
+def send_training_manifest(rollout: str, visitor: CurrentVisitor) -> TrainingManifest:
+    """Send the manifest of the training rows, as the API does."""
+    return get_training_manifest(_build_training_export(visitor, rollout))
+
+
+def _build_training_export(visitor: Visitor, rollout: str) -> TrainingExport:
+    database, options = visitor.service.database, cleaning.TrainingOptions(HUMAN_SOURCES)
+    return cleaning.export_training_rows(database, visitor.caller, rollout, options, visitor.at)
+
+
+def _store_choices(rollout: str, form: Form, visitor: Visitor) -> CleaningFormResult:
+    try:
+        requests = parse_choice_requests(form, form.get_text("version"), form.get_text("lever"))
+    except RefusalError as error:
+        return CleaningFormResult(form_error=say_refusal(error))
+    database, at = visitor.service.database, visitor.at
+    results = (
+        cleaning.store_choices(database, visitor.caller, rollout, requests, at) if requests else ()
+    )
+    return build_form_result(requests, results)
