@@ -35,7 +35,7 @@ from api.metrics import (
 from api.oidc import IdentityProvider, build_router
 from api.priority_threads import SignInQueueMiddleware
 from api.problems import COMMON_RESPONSES, Problem, install_handlers
-from api.web_kit.demo_console import DemoConsole
+from api.web_kit.additions import DemoConsole
 from rollout.features.incidents.incidents import CauseRuns
 from rollout.features.reports.report_work import ReportWork
 from rollout.live.service import Service

@@ -23,7 +23,7 @@ from api.priority_threads import is_narrowing, run_with_priority
 from api.problems import build_retry_headers, find_route, find_status
 from api.web_kit import page as assets
 from api.web_kit import page_context
-from api.web_kit.demo_console import DemoConsole
+from api.web_kit.additions import DemoConsole
 from api.web_kit.page import render_page, say_refusal
 from api.web_kit.page_context import SignInRequiredError, build_sign_in_path, find_visitor
 from rollout.data.database.append_failures import StoreError, UnstorableValueError
