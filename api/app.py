@@ -4,11 +4,12 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
+from itertools import chain
 from pkgutil import resolve_name
 from typing import Any
 
@@ -35,7 +36,7 @@ from api.metrics import (
 from api.oidc import IdentityProvider, build_router
 from api.priority_threads import SignInQueueMiddleware
 from api.problems import COMMON_RESPONSES, Problem, install_handlers
-from api.web_kit.additions import DemoConsole
+from api.web_kit.additions import DemoConsole, OptionalPart
 from rollout.features.incidents.incidents import CauseRuns
 from rollout.features.reports.report_work import ReportWork
 from rollout.live.service import Service
@@ -153,9 +154,10 @@ class LazyConsole:
         *,
         openid: bool,
         demo: DemoConsole | None,
+        parts: Sequence[OptionalPart],
     ) -> None:
         self._service, self._cause_runs, self._report_work = service, cause_runs, report_work
-        self._openid, self._demo = openid, demo
+        self._openid, self._demo, self._parts = openid, demo, parts
         self._console: ASGIApp | None = None
         self._thread = CapacityLimiter(1)
 
@@ -175,6 +177,7 @@ class LazyConsole:
                 self._service,
                 has_openid=self._openid,
                 demo=self._demo,
+                parts=self._parts,
                 cause_runs=self._cause_runs,
                 report_work=self._report_work,
             )
@@ -191,7 +194,6 @@ ROUTERS = (
     "reviews.routes:router",
     "access.routes:keys_router",
     "access.routes:me_router",
-    "notifications.routes:router",
     "access.routes:router",
     "erasure.routes:router",
     "access.routes:sessions_router",
@@ -213,9 +215,9 @@ ROUTERS = (
     "records.routes:baselines_router",
     "records.routes:planted_cases_router",
     "reports.routes:router",
-    "training.routes:cleanings_router",
-    "training.routes:router",
 )
+OPTIONAL_PARTS = ("notifications.routes:PART", "training.routes:PART")
+"""What else there is, each with all that it adds; commands of a part are in `rollout.cli.main`."""
 CONSOLE_PATH = "/console"
 DESCRIPTION = (
     "Decide who handles each case, the model or a human, and control where the model may act. "
@@ -252,14 +254,19 @@ def create_app(
     app.state.process_metrics = metrics = ProcessMetrics(service.database)
     app.state.flag_rollouts = set()  # whose flags are `human` while the database does not respond
     add_routes(app, ofrep.router)  # first: routes are matched in turn, and flags are asked most
-    for source in ROUTERS:
-        add_routes(app, resolve_name(f"api.{source}"))
+    parts = load_parts()
+    app.state.sending_jobs = [job for part in parts for job in part.sending_jobs]
+    routers = [resolve_name(f"api.{source}") for source in ROUTERS]
+    for router_item in chain(routers, *(part.routers for part in parts)):
+        add_routes(app, router_item)
     if openid is not None:
         add_routes(app, build_router(openid))
     add_routes(app, router)
     app.state.cause_runs = cause_runs = CauseRuns()
     app.state.report_work = report_work = ReportWork()
-    console = LazyConsole(service, cause_runs, report_work, openid=openid is not None, demo=demo)
+    console = LazyConsole(
+        service, cause_runs, report_work, openid=openid is not None, demo=demo, parts=parts
+    )
     app.mount(CONSOLE_PATH, console)
     if demo is not None:
         console.create()  # its links lead there, and the demo has time until its history is built
@@ -278,6 +285,11 @@ def create_app(
     app.add_middleware(RequestLogMiddleware)
     app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def load_parts() -> list[OptionalPart]:
+    """Return the optional parts."""
+    return [resolve_name(f"api.{source}") for source in OPTIONAL_PARTS]
 
 
 async def _redirect_home() -> RedirectResponse:

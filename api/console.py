@@ -5,6 +5,7 @@ permissions. An error page says what was not done, why, and what to do next.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -23,7 +24,7 @@ from api.priority_threads import is_narrowing, run_with_priority
 from api.problems import build_retry_headers, find_route, find_status
 from api.web_kit import page as assets
 from api.web_kit import page_context
-from api.web_kit.additions import DemoConsole
+from api.web_kit.additions import DemoConsole, OptionalPart
 from api.web_kit.page import render_page, say_refusal
 from api.web_kit.page_context import SignInRequiredError, build_sign_in_path, find_visitor
 from rollout.data.database.append_failures import StoreError, UnstorableValueError
@@ -117,14 +118,12 @@ CLOSED_POLICY: Final = b"default-src 'none'; frame-ancestors 'none'"
 """Policy of responses that are no pages: files, redirects, script, style sheet."""
 PAGE_MODULES: Final = (
     "access.account_pages",
-    "notifications.pages",
     "proposals.pages",
     "cells.overview_pages",
     "reviews.pages",
     "incidents.pages",
     "ledger.pages",
     "divergences.pages",
-    "training.pages",
     "proposals.list_pages",
     "stops.pages",
     "cells.value_table",
@@ -148,6 +147,7 @@ def create_console(
     demo: DemoConsole | None = None,
     cause_runs: CauseRuns | None = None,
     report_work: ReportWork | None = None,
+    parts: Sequence[OptionalPart] = (),
 ) -> FastAPI:
     """Return the console of one replica, mounted at `page_context.HOME`.
 
@@ -156,7 +156,7 @@ def create_console(
     """
     console = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     console.state.service, console.state.openid = service, has_openid
-    console.state.demo = demo
+    console.state.demo, console.state.parts = demo, parts
     console.state.what_if_runs = WhatIfRuns(service.database)
     console.state.upload_runs = UploadRuns(UploadFolder())
     console.state.report_runs = UserRuns[str, str]()
@@ -164,7 +164,8 @@ def create_console(
     console.state.plan_runs = UserRuns[str, object]()
     console.state.cause_runs = cause_runs or CauseRuns()
     console.state.revisions = RevisionCache(service.database, service.wall_clock)
-    page_modules = (import_module(f"api.{name}") for name in PAGE_MODULES)
+    names = (*PAGE_MODULES, *(part.pages for part in parts))
+    page_modules = (import_module(f"api.{name}") for name in names)
     for module in (
         assets,
         page_context,

@@ -35,7 +35,6 @@ from rollout.features.access.hashing_process import HashingProcess
 from rollout.features.access.sign_in import SignIn
 from rollout.features.access.users import create_first_link
 from rollout.features.ledger.ledger_reader import announce_key, describe_weakness
-from rollout.features.notifications.settings import NotificationJob
 from rollout.features.uploads.upload_runs import delete_abandoned_uploads
 from rollout.kernel.channels import load_channels, warn_if_readable_by_others
 from rollout.kernel.errors import RefusalError, format_install
@@ -176,7 +175,7 @@ def run_server(service: Service, settings: Settings, host: str, port: int) -> No
         interval=settings.poll_interval,
         observe_tick=app.state.process_metrics.observe_tick,
         tick_worker=TickWorker(service.database, owner),
-        sending_jobs=[NotificationJob(service)],
+        sending_jobs=[job(service) for job in app.state.sending_jobs],
     )
     config = build_server_config(app, settings, host, port)
     announce_key(service)

@@ -54,7 +54,6 @@ from rollout.features.demo.stage import (
     open_stage,
     prepare_history,
 )
-from rollout.features.notifications.settings import NotificationJob
 from rollout.kernel.errors import NotAllowedError, RefusalError, UnauthenticatedError
 from rollout.live.service import Service
 from rollout.worker.jobs import JobScheduler
@@ -446,9 +445,8 @@ def serve_api(app: FastAPI, service: Service, port: int) -> Iterator[None]:
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="service", daemon=True)
-    scheduler = JobScheduler(
-        service, "demo", interval=WAKE_SECONDS, sending_jobs=[NotificationJob(service)]
-    )
+    sending_jobs = [job(service) for job in app.state.sending_jobs]
+    scheduler = JobScheduler(service, "demo", interval=WAKE_SECONDS, sending_jobs=sending_jobs)
     service.autonomy.require_writes()
     thread.start()
     while not server.started:

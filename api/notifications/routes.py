@@ -7,10 +7,15 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from api.auth import Anyone, Caller, ServiceDependency
+from api.web_kit.additions import OptionalPart
 from rollout.data.access.notification_outbox import NotificationTimes
 from rollout.features.notifications import settings
 from rollout.features.notifications.kinds import KINDS
-from rollout.features.notifications.settings import NotificationChannelStatus, NotificationSettings
+from rollout.features.notifications.settings import (
+    NotificationChannelStatus,
+    NotificationJob,
+    NotificationSettings,
+)
 from rollout.live.service import Service
 
 CHANNEL: dict[str, Any] = {
@@ -198,3 +203,11 @@ def confirm_notification_channel(
 
 def _load_settings(service: Service, caller: Caller) -> NotificationChoices:
     return NotificationChoices.of(settings.load_notification_settings(service, caller))
+
+
+PART = OptionalPart(
+    routers=(router,),
+    pages="notifications.pages",
+    sections={"settings": "notifications_section"},
+    sending_jobs=(NotificationJob,),
+)

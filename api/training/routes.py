@@ -25,6 +25,7 @@ from api.schema_forms import (
     decode_number,
     encode_number,
 )
+from api.web_kit.additions import OptionalPart
 from rollout.engine.records.reviews import (
     HUMANS_DISAGREE,
     MAX_LISTED,
@@ -389,3 +390,10 @@ def record_training_choices(
     requests = [CleaningChoiceRequest(**choice.model_dump()) for choice in body.items]
     results = cleaning.store_choices(service.database, caller, rollout, requests, now)
     return ChoiceResultList(items=[ChoiceResult.model_validate(result) for result in results])
+
+
+PART = OptionalPart(
+    routers=(cleanings_router, router),
+    pages="training.pages",
+    sections={"divergences": "training_section"},
+)

@@ -1,9 +1,29 @@
-"""What the live demo adds to the console; other services have none of it."""
+"""What optional parts, and the live demo, add to a service; the rest of it imports none of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from fastapi import APIRouter
+
+from rollout.features.delivery.delivery import SendingJob
+
+
+@dataclass(frozen=True, slots=True)
+class OptionalPart:
+    """What a part adds to a service.
+
+    Attributes:
+        routers: its routes of the API.
+        pages: module of its pages below `api`, imported with the console.
+        sections: its templates in pages of others, by the page.
+        sending_jobs: what a replica sends for it.
+    """
+
+    routers: Sequence[APIRouter]
+    pages: str
+    sections: Mapping[str, str]
+    sending_jobs: Sequence[type[SendingJob]] = ()
 
 
 class DemoConsole(Protocol):

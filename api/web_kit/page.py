@@ -235,6 +235,11 @@ def render_html(request: Request, visitor: Visitor | None, template: str, **cont
         "nav": () if visitor is None else build_navigation(visitor, path),
         "path": path,
         "demo": getattr(request.app.state, "demo", None),
+        "sections": [
+            f"{part.sections[template]}.html.j2"
+            for part in getattr(request.app.state, "parts", ())
+            if template in part.sections
+        ],
         "rollout": None,
         "live": None,
         "is_answer": request.method == "POST",

@@ -21,9 +21,10 @@ ASKS = f"""
 import sys
 from pkgutil import resolve_name
 import rollout.cli.main, api.serve
-from api.app import ROUTERS
+from api.app import ROUTERS, load_parts
 for name in ROUTERS:
     resolve_name(f"api.{{name}}")
+load_parts()
 print(*(name for name in {UNASKED} if name in sys.modules))
 """
 

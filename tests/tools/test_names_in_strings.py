@@ -153,8 +153,9 @@ def test_modules_named_in_tables_exist():
     """`import_module(f"…")` gets its names from these."""
     app, console = (importlib.import_module(name) for name in ("api.app", "api.console"))
     table = importlib.import_module("rollout.cli.main").COMMANDS.values()
-    places = [f"api.{name.replace(':', '.')}" for name in app.ROUTERS]
+    places = [f"api.{name.replace(':', '.')}" for name in (*app.ROUTERS, *app.OPTIONAL_PARTS)]
     places += [f"api.{name}.router" for name in console.PAGE_MODULES]
+    places += [f"api.{part.pages}.router" for part in app.load_parts()]
     for entry in table:
         for source in (entry.source, entry.extension or entry.source):
             places.append(f"rollout.{source.replace(':', '.')}")

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from api.app import load_parts
 from api.console import create_console
 from api.web_kit.page_context import TOKEN_FIELD, _check_form_token
 from rollout.features.access.keys import write_token
@@ -116,7 +117,7 @@ def test_every_form_of_the_console_asks_for_its_token(service):
 
     unguarded = [
         route.path
-        for route in routes_of(create_console(service))
+        for route in routes_of(create_console(service, parts=load_parts()))
         if route.methods - {"GET", "HEAD"} and _check_form_token not in set(calls(route.dependant))
     ]
     assert set(unguarded) == WAYS_IN
@@ -162,7 +163,9 @@ def test_assets_are_kept_for_a_year_under_their_hash_and_no_longer(browser):
 
 
 def test_strangers_find_the_ways_in_and_no_other_page(browser, service):
-    pages = {r.path for r in routes_of(create_console(service)) if "GET" in r.methods}
+    pages = {
+        r.path for r in routes_of(create_console(service, parts=load_parts())) if "GET" in r.methods
+    }
     plain = sorted(path for path in pages if "{" not in path)
     assert len(plain) > 10
     opened = {p for p in plain if browser.get(f"/console{p}", follow_redirects=False).is_success}

@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 from sqlalchemy import MetaData, create_engine
 
-from api.app import create_app
+from api.app import create_app, load_parts
 from api.console import PAGE_MODULES
 from api.web_kit import page, page_context
 from rollout.engine.decide.permissions import AssignedRole
@@ -69,7 +69,8 @@ def browser(opened):
 
 def routes(method):
     """Return every route of the console that takes a method."""
-    pages = [import_module(f"api.{name}") for name in PAGE_MODULES]
+    names = [*PAGE_MODULES, *(part.pages for part in load_parts())]
+    pages = [import_module(f"api.{name}") for name in names]
     routes = [route for module in (page, page_context, *pages) for route in module.router.routes]
     return [route for route in routes if method in route.methods]
 

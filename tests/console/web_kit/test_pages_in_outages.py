@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 import pytest
 
+from api.app import load_parts
 from api.console import create_console
 from tests.api.test_database_outages import let_fail
 from tests.data.databases import on_sqlite
@@ -25,7 +26,7 @@ def list_operations(service):
     """Return method and path of each page and form."""
     return [
         (method, route.path)
-        for route in create_console(service).routes
+        for route in create_console(service, parts=load_parts()).routes
         for method in sorted(route.methods - {"HEAD"})
     ]
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 ACTION_HEADER = b"x-kill-action"
 """Names the action of a request that may be killed."""
 LATE_MODULES = (
-    *{f"api.{name.partition(':')[0]}" for name in api.app.ROUTERS},
+    *{f"api.{name.partition(':')[0]}" for name in (*api.app.ROUTERS, *api.app.OPTIONAL_PARTS)},
     "alembic.command",
     "psycopg",
     "rollout.features.reports.archive",
