@@ -25,7 +25,7 @@ from rollout.features.replay.replay import build_replay_inputs
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.holdout import compute_feedback
 from rollout.features.reports.inputs.inputs import ReportInputs
-from rollout.features.training.cleaning_files import read_recorded_files
+from rollout.features.training.cli import read_recorded_files
 from rollout.kernel.calendar.instants import Cell
 from tests.docs.pages import ROOT, text_of
 from tests.examples.holdout_picture import PICTURE, draw_story, list_weeks

@@ -16,11 +16,6 @@ from rollout.features.training.cleaning import (
     load_label_issues,
     store_choices,
 )
-from rollout.features.training.cleaning_files import (
-    format_work_list,
-    read_filled_rows,
-    shorten_work_list,
-)
 from rollout.features.training.cli import (
     AllCases,
     OutputFile,
@@ -30,6 +25,9 @@ from rollout.features.training.cli import (
     find_format,
     format_choice_results,
     format_export,
+    format_work_list,
+    read_filled_rows,
+    shorten_work_list,
     training_app,
     write_export,
     write_or_print,

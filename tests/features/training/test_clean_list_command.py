@@ -11,7 +11,7 @@ from rollout.data.database.session import Database
 from rollout.data.records.records import RecordStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.records.records import Case, Decision, Prediction
-from rollout.features.training import cleaning_files
+from rollout.features.training import cli
 from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
@@ -96,7 +96,7 @@ def test_what_was_counted_is_listed_in_the_form_of_the_work_list():
 
 
 def test_a_shortened_list_says_how_many_there_are(monkeypatch):
-    monkeypatch.setattr(cleaning_files, "MAX_LISTED_CASES", 1)
+    monkeypatch.setattr(cli, "MAX_LISTED_CASES", 1)
     done = run()
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr == "1 of 2 cases shown; --all lists all of them\n"
