@@ -164,8 +164,9 @@ def create_console(
     console.state.plan_runs = UserRuns[str, object]()
     console.state.cause_runs = cause_runs or CauseRuns()
     console.state.revisions = RevisionCache(service.database, service.wall_clock)
-    names = (*PAGE_MODULES, *(part.pages for part in parts))
-    page_modules = (import_module(f"api.{name}") for name in names)
+    page_modules = (
+        import_module(f"api.{name}") for name in (*PAGE_MODULES, *(part.pages for part in parts))
+    )
     for module in (
         assets,
         page_context,

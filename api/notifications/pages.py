@@ -52,9 +52,9 @@ def submit_notifications(request: Request, visitor: CurrentVisitor, form: Signed
         act(visitor, form)
     except RefusalError as error:
         field = form.get_text("field")
-        return _render_notifications(
-            request, visitor, {field: say_refusal(error)}, _list_typed(form)
-        )
+        names = ("timezone", "quiet_from", "quiet_until", field)
+        typed = {name: form.get_text(name) for name in names if form.has_field(name)}
+        return _render_notifications(request, visitor, {field: say_refusal(error)}, typed)
     return redirect_to(PATH)
 
 
@@ -68,47 +68,28 @@ def _save_times(visitor: Visitor, form: Form) -> None:
     settings.save_notification_times(visitor.service, visitor.caller, times)
 
 
-def _save_channel(visitor: Visitor, form: Form) -> None:
-    settings.save_notification_channel(
+ACTIONS: Final[Mapping[str, Callable[[Visitor, Form], None]]] = {
+    "times": _save_times,
+    "save": lambda visitor, form: settings.save_notification_channel(
         visitor.service,
         visitor.caller,
         form.get_text("channel"),
         form.get_text(form.get_text("field")),
         form.get_values("kinds"),
-    )
-
-
-def _send_code(visitor: Visitor, form: Form) -> None:
-    settings.resend_code(visitor.service, visitor.caller, form.get_text("channel"))
-
-
-def _confirm_channel(visitor: Visitor, form: Form) -> None:
-    settings.confirm_notification_channel(
+    ),
+    "code": lambda visitor, form: settings.resend_code(
+        visitor.service, visitor.caller, form.get_text("channel")
+    ),
+    "confirm": lambda visitor, form: settings.confirm_notification_channel(
         visitor.service,
         visitor.caller,
         form.get_text("channel"),
         form.get_text(form.get_text("field")),
-    )
-
-
-def _delete_channel(visitor: Visitor, form: Form) -> None:
-    settings.delete_notification_channel(visitor.service, visitor.caller, form.get_text("channel"))
-
-
-ACTIONS: Final[Mapping[str, Callable[[Visitor, Form], None]]] = {
-    "times": _save_times,
-    "save": _save_channel,
-    "code": _send_code,
-    "confirm": _confirm_channel,
-    "delete": _delete_channel,
+    ),
+    "delete": lambda visitor, form: settings.delete_notification_channel(
+        visitor.service, visitor.caller, form.get_text("channel")
+    ),
 }
-
-
-def _list_typed(form: Form) -> dict[str, str]:
-    """Return what was typed, by field."""
-    field = form.get_text("field")
-    names = ("timezone", "quiet_from", "quiet_until", field)
-    return {name: form.get_text(name) for name in names if form.has_field(name)}
 
 
 def _render_notifications(
@@ -118,13 +99,11 @@ def _render_notifications(
     typed: dict[str, str] | None = None,
 ) -> Response:
     stored = settings.load_notification_settings(visitor.service, visitor.caller)
-    times = {
-        "timezone": stored.times.timezone,
-        "quiet_from": stored.times.quiet_from,
-        "quiet_until": stored.times.quiet_until,
-    }
-    forms = _list_channel_forms(stored)
-    addresses = {f"address-{form.field}": form.address for form in forms}
+    by_name = {status.channel.channel: status for status in stored.channels}
+    forms = [
+        _build_channel_form(name, str(number), by_name.get(name))
+        for number, name in enumerate(sorted(by_name.keys() | set(stored.available)))
+    ]
     return render_page(
         request,
         visitor,
@@ -133,18 +112,14 @@ def _render_notifications(
         channels=forms,
         choices={name: kind.description for name, kind in KINDS.items()},
         errors=errors or {},
-        typed={**times, **addresses, **(typed or {})},
+        typed={
+            "timezone": stored.times.timezone,
+            "quiet_from": stored.times.quiet_from,
+            "quiet_until": stored.times.quiet_until,
+            **{f"address-{form.field}": form.address for form in forms},
+            **(typed or {}),
+        },
     )
-
-
-def _list_channel_forms(stored: settings.NotificationSettings) -> list[ChannelForm]:
-    """Return the visitor's channels and those that can be chosen, by name."""
-    by_name = {status.channel.channel: status for status in stored.channels}
-    names = sorted(by_name.keys() | set(stored.available))
-    return [
-        _build_channel_form(name, str(number), by_name.get(name))
-        for number, name in enumerate(names)
-    ]
 
 
 def _build_channel_form(

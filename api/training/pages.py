@@ -1,6 +1,5 @@
 """Pages of training labels: choices about divergences, and files of training rows."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -19,7 +18,7 @@ from api.training.routes import TrainingManifest, export_training_rows, get_trai
 from api.web_kit.page import encode_segment, redirect_to, say_refusal
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
 from rollout.engine.decide.permissions import Permission, require_permission
-from rollout.engine.records.reviews import RELABEL, CleaningChoiceRequest, CleaningChoiceResult
+from rollout.engine.records.reviews import RELABEL, CleaningChoiceRequest
 from rollout.features.reports.figures.label_issues import TrainingExport
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
 from rollout.features.training import cleaning
@@ -29,23 +28,10 @@ from rollout.kernel.errors import RefusalError
 router = APIRouter()
 MAX_ROWS: Final = 200  # maximum rows of one form
 NO_CHOICE_TEXT: Final = "Choose keep, relabel or drop for at least one case; nothing was saved"
+NO_LABEL_TEXT: Final = "choose the label that it should have"
 
 
-def parse_choice_requests(form: Form, version: str, lever: str) -> list[CleaningChoiceRequest]:
-    """Return the choices of a form; empty rows have none.
-
-    Raises:
-        RefusalError: a row has an invalid case key.
-    """
-    row_numbers = [
-        row_number for row_number in range(MAX_ROWS) if form.get_text(f"choice-{row_number}")
-    ]
-    return [_parse_choice_request(form, row_number, version, lever) for row_number in row_numbers]
-
-
-def _parse_choice_request(
-    form: Form, row_number: int, version: str, lever: str
-) -> CleaningChoiceRequest:
+def _parse_choice_request(form: Form, row_number: int) -> CleaningChoiceRequest:
     key = decode_cursor(form.get_text(f"case-{row_number}"))
     choice = form.get_text(f"choice-{row_number}")
     if not key:
@@ -54,40 +40,11 @@ def _parse_choice_request(
     return CleaningChoiceRequest(
         key=key,
         choice=choice,
-        lever=lever,
+        lever=form.get_text("lever"),
         label=label or None,
         reason=form.get_text(f"reason-{row_number}"),
-        version=version,
+        version=form.get_text("version"),
     )
-
-
-def build_form_result(
-    requests: Sequence[CleaningChoiceRequest], results: Sequence[CleaningChoiceResult]
-) -> CleaningFormResult:
-    """Return the result of a form; a form without any choice is an error."""
-    if not requests:
-        return CleaningFormResult(form_error=NO_CHOICE_TEXT)
-    pairs = list(zip(requests, results, strict=True))
-    rejected = [(request, result) for request, result in pairs if result.status == REJECTED]
-    return CleaningFormResult(
-        stored_count=sum(result.status == SAVED for result in results),
-        typed={
-            request_item.key: TypedChoice(
-                request_item.choice, request_item.label or "", request_item.reason
-            )
-            for request_item, _ in rejected
-        },
-        errors={
-            request_item.key: _describe_rejection(request_item, result_item.reason)
-            for request_item, result_item in rejected
-        },
-    )
-
-
-def _describe_rejection(request: CleaningChoiceRequest, reason: str) -> str:
-    if request.choice == RELABEL and not request.label:
-        return f"{request.key}: choose the label that it should have"
-    return f"{request.key}: {reason}"
 
 
 @router.post("/rollouts/{rollout}/divergences")
@@ -129,12 +86,32 @@ def _build_training_export(visitor: Visitor, rollout: str) -> TrainingExport:
 
 
 def _store_choices(rollout: str, form: Form, visitor: Visitor) -> CleaningFormResult:
+    """Store the choices of a form; one without any choice is an error."""
     try:
-        requests = parse_choice_requests(form, form.get_text("version"), form.get_text("lever"))
+        requests = [
+            _parse_choice_request(form, row_number)
+            for row_number in range(MAX_ROWS)
+            if form.get_text(f"choice-{row_number}")
+        ]
     except RefusalError as error:
         return CleaningFormResult(form_error=say_refusal(error))
-    database, at = visitor.service.database, visitor.at
-    results = (
-        cleaning.store_choices(database, visitor.caller, rollout, requests, at) if requests else ()
+    if not requests:
+        return CleaningFormResult(form_error=NO_CHOICE_TEXT)
+    results = cleaning.store_choices(
+        visitor.service.database, visitor.caller, rollout, requests, visitor.at
     )
-    return build_form_result(requests, results)
+    pairs = zip(requests, results, strict=True)
+    rejected = [(request, result) for request, result in pairs if result.status == REJECTED]
+    return CleaningFormResult(
+        stored_count=sum(result.status == SAVED for result in results),
+        typed={
+            request.key: TypedChoice(request.choice, request.label or "", request.reason)
+            for request, _ in rejected
+        },
+        errors={
+            request.key: f"{request.key}: {NO_LABEL_TEXT}"
+            if request.choice == RELABEL and not request.label
+            else f"{request.key}: {result.reason}"
+            for request, result in rejected
+        },
+    )

@@ -101,26 +101,6 @@ def read_recorded_files(request: ReplayRequest, progress: Progress | None = None
     return RecordedFiles(policy, records, place_cases(records, policy, request.options.salt).cases)
 
 
-def list_file_label_issues(
-    files: RecordedFiles, choices: Sequence[CleaningChoice] = ()
-) -> WorkList:
-    """Return the work list of recorded files, with earlier choices."""
-    return build_work_list(files.records, files.cases, files.policy, find_final_choices(choices))
-
-
-def export_files_for_training(
-    files: RecordedFiles, sources: Sequence[str], choices: Sequence[CleaningChoice] = ()
-) -> TrainingExport:
-    """Return the training rows of recorded files with the choices applied.
-
-    Raises:
-        ValueError: a source does not exist.
-    """
-    return build_export_from_records(
-        files.policy, files.records, files.cases, sources=sources, choices=choices
-    )
-
-
 def format_work_list(items: Sequence[LabelIssue]) -> str:
     """Format a work list as CSV with empty columns choice, label and reason."""
     rows = list(build_item_rows(items))
@@ -193,25 +173,6 @@ def _parse_filled_rows(file: Path, rows: "csv.DictReader[str]") -> Iterator[Fill
         key = unescape_cell(row["case_key"])
         request = CleaningChoiceRequest(key=key, choice=choice, **optional_values)
         yield FilledRow(rows.line_num, request)
-
-
-def build_file_choices(
-    file: Path, rows: Sequence[FilledRow], files: RecordedFiles, by: str, at: datetime
-) -> Sequence[CleaningChoice]:
-    """Convert filled rows to choices.
-
-    Raises:
-        ValueError: a row is not valid; the text names its line and the valid values.
-    """
-    case_keys = set(files.records.cases["case_key"])
-    levers = files.policy.levers
-    default_lever = levers[0].id if len(levers) == 1 else ""
-    return [
-        _build_choice(
-            file, row, row.request.lever or default_lever, files.policy, case_keys, by, at
-        )
-        for row in rows
-    ]
 
 
 def _build_choice(
@@ -299,7 +260,9 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
             labels=labels,
         )
         file_choices = read_choices(choices, files, datetime.now(UTC))
-        issues = list_file_label_issues(files, file_choices)
+        issues = build_work_list(
+            files.records, files.cases, files.policy, find_final_choices(file_choices)
+        )
         listed_issues, note = shorten_work_list(issues, is_complete=every)
         write_or_print(format_work_list(listed_issues), out)
     typer.echo(describe_work_list(files, issues), err=True)
@@ -350,10 +313,22 @@ def read_input_files(  # noqa: PLR0913 - one parameter for each option
 
 
 def read_choices(file: Path | None, files: RecordedFiles, at: datetime) -> Sequence[CleaningChoice]:
-    """Return the choices of a filled list; empty without a file."""
+    """Return the choices of a filled list; empty without a file.
+
+    Raises:
+        ValueError: a row is not valid; the text names its line and the valid values.
+    """
     if file is None:
         return ()
-    return build_file_choices(file, read_filled_rows(file), files, getpass.getuser(), at)
+    case_keys = set(files.records.cases["case_key"])
+    levers, by = files.policy.levers, getpass.getuser()
+    default_lever = levers[0].id if len(levers) == 1 else ""
+    return [
+        _build_choice(
+            file, row, row.request.lever or default_lever, files.policy, case_keys, by, at
+        )
+        for row in read_filled_rows(file)
+    ]
 
 
 @training_app.callback()
@@ -401,7 +376,13 @@ def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
             labels=labels,
         )
         file_choices = read_choices(choices, files, datetime.now(UTC))
-        export = export_files_for_training(files, tuple(source or HUMAN_SOURCES), file_choices)
+        export = build_export_from_records(
+            files.policy,
+            files.records,
+            files.cases,
+            sources=tuple(source or HUMAN_SOURCES),
+            choices=file_choices,
+        )
         write_export(export, out, form)
     typer.echo(format_export(export, out))
 
