@@ -256,8 +256,9 @@ def create_app(
     add_routes(app, ofrep.router)  # first: routes are matched in turn, and flags are asked most
     parts = load_parts()
     app.state.sending_jobs = [job for part in parts for job in part.sending_jobs]
-    routers = [resolve_name(f"api.{source}") for source in ROUTERS]
-    for router_item in chain(routers, *(part.routers for part in parts)):
+    for router_item in chain(
+        (resolve_name(f"api.{source}") for source in ROUTERS), *(part.routers for part in parts)
+    ):
         add_routes(app, router_item)
     if openid is not None:
         add_routes(app, build_router(openid))

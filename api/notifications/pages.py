@@ -60,12 +60,15 @@ def submit_notifications(request: Request, visitor: CurrentVisitor, form: Signed
 
 def _save_times(visitor: Visitor, form: Form) -> None:
     typed_zone = form.get_text("timezone")
-    times = settings.NotificationTimes(
-        find_timezone(typed_zone) or typed_zone,
-        form.get_text("quiet_from"),
-        form.get_text("quiet_until"),
+    settings.save_notification_times(
+        visitor.service,
+        visitor.caller,
+        settings.NotificationTimes(
+            find_timezone(typed_zone) or typed_zone,
+            form.get_text("quiet_from"),
+            form.get_text("quiet_until"),
+        ),
     )
-    settings.save_notification_times(visitor.service, visitor.caller, times)
 
 
 ACTIONS: Final[Mapping[str, Callable[[Visitor, Form], None]]] = {

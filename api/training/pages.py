@@ -81,8 +81,13 @@ def send_training_manifest(rollout: str, visitor: CurrentVisitor) -> TrainingMan
 
 
 def _build_training_export(visitor: Visitor, rollout: str) -> TrainingExport:
-    database, options = visitor.service.database, cleaning.TrainingOptions(HUMAN_SOURCES)
-    return cleaning.export_training_rows(database, visitor.caller, rollout, options, visitor.at)
+    return cleaning.export_training_rows(
+        visitor.service.database,
+        visitor.caller,
+        rollout,
+        cleaning.TrainingOptions(HUMAN_SOURCES),
+        visitor.at,
+    )
 
 
 def _store_choices(rollout: str, form: Form, visitor: Visitor) -> CleaningFormResult:
@@ -100,8 +105,11 @@ def _store_choices(rollout: str, form: Form, visitor: Visitor) -> CleaningFormRe
     results = cleaning.store_choices(
         visitor.service.database, visitor.caller, rollout, requests, visitor.at
     )
-    pairs = zip(requests, results, strict=True)
-    rejected = [(request, result) for request, result in pairs if result.status == REJECTED]
+    rejected = [
+        (request, result)
+        for request, result in zip(requests, results, strict=True)
+        if result.status == REJECTED
+    ]
     return CleaningFormResult(
         stored_count=sum(result.status == SAVED for result in results),
         typed={

@@ -162,9 +162,6 @@ class DeliveryPassResult:
     failed_channels: frozenset[str] = frozenset()
 
 
-log = logging.getLogger("rollout.scheduler")
-
-
 class SendingJob(ABC):
     """A replica's passes over what channels are sent; the scheduler runs one at a time."""
 
@@ -194,7 +191,7 @@ class SendingJob(ABC):
         """Leave out channels that failed from the next pass, and log why they did."""
         self._failed_channels = result.failed_channels
         for line in result.failures:
-            log.warning("%s", line)
+            logging.getLogger("rollout.scheduler").warning("%s", line)
 
 
 @dataclass(slots=True)
