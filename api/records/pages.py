@@ -274,8 +274,6 @@ def _render_unknown_case(request: Request, rollout: str, visitor: Visitor, key: 
     )
 
 
-
-
 @router.get("/rollouts/{rollout}/settings/planted-cases")
 def show_planting_form(request: Request, rollout: str, visitor: CurrentVisitor) -> Response:
     """Show the form for declaring planted cases."""
