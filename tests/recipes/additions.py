@@ -97,8 +97,10 @@ FIGURE = Recipe(
         f"{FIGURES}/facts.py": {
             "    Anchoring,\n": "    SiteCount,\n    count_sites,\n",
             "        anchoring: how much": "        site_count: how many sites had a case.\n",
-            "    anchoring: tuple[Anchoring, ...]\n": "    site_count: SiteCount\n",
-            "        anchoring=compute_": "        site_count=count_sites(inputs.cases),\n",
+            "    anchoring: tuple[Anchoring, ...] = declare": (
+                "    site_count: SiteCount = declare_figure(\n"
+                "        lambda m: count_sites(m.inputs.cases)\n    )\n"
+            ),
         },
         f"{TEMPLATES}/engineer.html.j2": {')), ("slices", ("slices",)),': ', "site_count"'},
     },

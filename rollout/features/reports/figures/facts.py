@@ -4,16 +4,18 @@ Pending reviews and the last activity of each site are those when a report is ma
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Final, TypeVar, cast
 
 import numpy as np
 import polars as pl
 import scipy
 
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
-from rollout.engine.evidence.late_senders import find_costly_spells, find_late_senders
+from rollout.engine.evidence.late_senders import LateSenders, find_costly_spells, find_late_senders
 from rollout.engine.words.event_text import EventDescription, describe_events
 from rollout.features.reports.figures.agreement import (
     AgreementFigures,
@@ -121,6 +123,7 @@ from rollout.features.reports.inputs.divergences import (
     compute_divergences,
 )
 from rollout.features.reports.inputs.evidence_inputs import (
+    StatePeriod,
     build_evidence_paths,
     build_state_periods,
 )
@@ -137,7 +140,7 @@ from rollout.features.reports.inputs.losses import LossFigures, compute_losses
 from rollout.features.reports.inputs.pairs import (
     build_assisted_pairs,
 )
-from rollout.kernel.calendar.instants import Cell, count_micros, format_duration
+from rollout.kernel.calendar.instants import Cell, CellVersion, count_micros, format_duration
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.intervals import (
@@ -271,13 +274,16 @@ def _compute_latency(part: pl.DataFrame, version: str, site: str | None, policy:
     failed = part.filter(has_missing_answer)
     reasons = failed.select(error=pl.col("error").fill_null(NO_ERROR_TEXT)).group_by("error").len()
     top = reasons.sort("len", "error", descending=[True, False]).head(MAX_ERRORS)
-    quantiles = [compute_quantile(times, percent) for percent in PERCENTS]
     return Latency(
         version=version,
         site=site,
         predictions=part.height,
         timed=len(times),
-        quantiles=tuple(quantile for quantile in quantiles if quantile is not None),
+        quantiles=tuple(
+            quantile
+            for percent in PERCENTS
+            if (quantile := compute_quantile(times, percent)) is not None
+        ),
         late=tuple(
             _compute_lateness(part, lever.id, lever.answer_within)
             for lever in policy.levers
@@ -355,6 +361,51 @@ def _list_site_activity(inputs: ReportInputs) -> Iterator[SiteActivity]:
     )
 
 
+@dataclass(frozen=True)
+class ReportMaterial:
+    """The inputs of a report, and what several figures share, built when the first one asks."""
+
+    inputs: ReportInputs
+
+    @cached_property
+    def assisted_pairs(self) -> pl.DataFrame:
+        """Return the pairs of answers that reviewers saw."""
+        return build_assisted_pairs(self.inputs.records, self.inputs.case_facts, self.inputs.policy)
+
+    @cached_property
+    def state_periods(self) -> Mapping[CellVersion, tuple[StatePeriod, ...]]:
+        """Return the periods of each cell and version with evidence."""
+        return build_state_periods(self.inputs)
+
+    @cached_property
+    def decided_cases(self) -> pl.DataFrame:
+        """Return every case in a cell with its decider."""
+        return assign_deciders(self.inputs)
+
+    @cached_property
+    def sampled_cases(self) -> pl.DataFrame:
+        """Return the decided cases with their chance of an unassisted decision."""
+        return build_sampling_frame(self.inputs, self.decided_cases)
+
+    @cached_property
+    def model_cases(self) -> pl.DataFrame:
+        """Return the cases that the model decided, with errors and costs."""
+        return build_model_cases(self.inputs, self.decided_cases)
+
+    @cached_property
+    def late_senders(self) -> LateSenders | None:
+        """Return what late records look like; None of a backtest, whose predictions all are."""
+        return None if self.inputs.records.backtest else find_late_senders(self.inputs.records)
+
+
+FigureT = TypeVar("FigureT")
+
+
+def declare_figure(compute: Callable[[ReportMaterial], FigureT]) -> FigureT:
+    """Return a field of `ReportFacts` with its computation, whose result has the field's type."""
+    return cast("FigureT", field(metadata={declare_figure: compute}))
+
+
 @dataclass(frozen=True, slots=True)
 class ReportFacts:
     """All facts of a report.
@@ -404,53 +455,149 @@ class ReportFacts:
         methods: of a replay with several confidence floors, what other ways to open cells give.
     """
 
-    schema: str
-    identity: ReportIdentity
-    policy: PolicySummary
-    promises: tuple[str, ...]
-    files: tuple[FileRowCounts, ...]
-    rejected_examples: tuple[RowExample, ...]
-    unknown_labels: tuple[UnknownLabels, ...]
-    funnels: tuple[Funnel, ...]
-    agreements: tuple[AgreementFigures, ...]
-    anchoring: tuple[Anchoring, ...]
-    correctness: tuple[Correctness, ...]
-    audits: AuditFigures
-    hold_outs: tuple[HoldoutActions, ...]
-    baseline_changes: tuple[BaselineChange, ...]
-    evidence: tuple[EvidenceFacts, ...]
-    stages: tuple[CellStages, ...]
-    calendar: tuple[SiteCalendar, ...]
-    events: tuple[EventDescription, ...]
-    model_cost: ModelCost
-    cell_model_costs: tuple[CellModelCost, ...]
-    hindsights: tuple[Hindsight, ...]
-    visible_agreements: tuple[VisibleAgreement, ...]
-    naive_openings: tuple[NaiveOpening, ...]
-    actions: tuple[ActionFrequencyChange, ...]
-    divergences: DivergenceFigures
-    reviewer_agreement: ReviewerAgreement
-    review_quality: ReviewQuality
-    calibrations: tuple[Calibration, ...]
-    slice_searches: tuple[SliceSearch, ...]
-    drift: DriftFigures
-    latencies: tuple[Latency, ...]
-    losses: tuple[LossFigures, ...]
-    pending_work: PendingWork
-    feedback_loops: tuple[FeedbackLoop, ...]
-    cleaning: CleaningFigures
-    oversight: Oversight
-
-    report_version: ReportVersion
-    sources: DecisionSources
-    permits: tuple[PermitCount, ...]
-    number_agreements: tuple[NumberAgreement, ...]
-    unfamiliar_cases: tuple[UnfamiliarCases, ...]
-    gains: tuple[GainFacts, ...]
-    planted_cases: int
-    cell_timelines: tuple[CellTimeline, ...]
-    methods: tuple[MethodOutcome, ...]
-    detector_courses: tuple[IncidentCourse, ...]
+    schema: str = declare_figure(lambda _: SCHEMA)
+    identity: ReportIdentity = declare_figure(lambda m: build_identity(m.inputs))
+    policy: PolicySummary = declare_figure(lambda m: summarize_policy(m.inputs.policy))
+    promises: tuple[str, ...] = declare_figure(lambda m: describe_promises(m.inputs.policy))
+    files: tuple[FileRowCounts, ...] = declare_figure(lambda m: count_file_rows(m.inputs.records))
+    rejected_examples: tuple[RowExample, ...] = declare_figure(
+        lambda m: list_rejected_examples(m.inputs.records)
+    )
+    unknown_labels: tuple[UnknownLabels, ...] = declare_figure(
+        lambda m: find_unknown_labels(m.inputs.records, m.inputs.policy)
+    )
+    funnels: tuple[Funnel, ...] = declare_figure(
+        lambda m: compute_funnels(m.inputs, m.inputs.pairs.predicted)
+    )
+    agreements: tuple[AgreementFigures, ...] = declare_figure(
+        lambda m: compute_agreements(
+            m.inputs.pairs, m.assisted_pairs, m.inputs.records, m.inputs.policy
+        )
+    )
+    anchoring: tuple[Anchoring, ...] = declare_figure(
+        lambda m: compute_anchoring(m.inputs.pairs, m.assisted_pairs, m.inputs.policy)
+    )
+    correctness: tuple[Correctness, ...] = declare_figure(
+        lambda m: compute_correctness(m.inputs.records, m.inputs.case_facts, m.inputs.policy)
+    )
+    audits: AuditFigures = declare_figure(
+        lambda m: compute_audits(m.inputs, m.inputs.pairs, m.sampled_cases)
+    )
+    hold_outs: tuple[HoldoutActions, ...] = declare_figure(
+        lambda m: compute_holdout_actions(m.inputs, m.sampled_cases)
+    )
+    baseline_changes: tuple[BaselineChange, ...] = declare_figure(
+        lambda m: compute_baseline_changes(m.inputs)
+    )
+    evidence: tuple[EvidenceFacts, ...] = declare_figure(
+        lambda m: compute_evidence_facts(
+            m.inputs,
+            m.state_periods,
+            {
+                key: build_evidence_paths(key, rows, m.inputs)
+                for key, rows in m.state_periods.items()
+            },
+            count_cell_reasons(m.inputs),
+        )
+    )
+    stages: tuple[CellStages, ...] = declare_figure(lambda m: compute_stage_histories(m.inputs))
+    calendar: tuple[SiteCalendar, ...] = declare_figure(lambda m: build_calendars(m.inputs))
+    events: tuple[EventDescription, ...] = declare_figure(
+        lambda m: describe_events(
+            m.inputs.policy,
+            m.inputs.events,
+            m.inputs.first,
+            m.inputs.last,
+            is_simulated=m.inputs.is_simulated,
+        )
+    )
+    model_cost: ModelCost = declare_figure(lambda m: compute_model_cost(m.model_cases))
+    cell_model_costs: tuple[CellModelCost, ...] = declare_figure(
+        lambda m: compute_cell_costs(m.model_cases)
+    )
+    hindsights: tuple[Hindsight, ...] = declare_figure(
+        lambda m: compute_hindsights(m.inputs, m.state_periods, m.model_cases)
+    )
+    visible_agreements: tuple[VisibleAgreement, ...] = declare_figure(
+        lambda m: compute_visible_agreements(m.inputs)
+    )
+    naive_openings: tuple[NaiveOpening, ...] = declare_figure(
+        lambda m: find_naive_openings(m.inputs, m.inputs.pairs)
+    )
+    actions: tuple[ActionFrequencyChange, ...] = declare_figure(
+        lambda m: compute_action_changes(m.inputs.pairs, m.inputs.policy)
+    )
+    divergences: DivergenceFigures = declare_figure(
+        lambda m: compute_divergences(
+            build_divergence_frame(m.inputs.pairs, m.inputs.records, m.inputs.policy),
+            m.inputs.policy,
+            m.inputs.media,
+        )
+    )
+    reviewer_agreement: ReviewerAgreement = declare_figure(
+        lambda m: compute_reviewer_agreement(
+            m.inputs.pairs, m.inputs.records, m.inputs.case_facts, m.inputs.policy
+        )
+    )
+    review_quality: ReviewQuality = declare_figure(
+        lambda m: compute_review_quality(m.inputs, m.decided_cases)
+    )
+    calibrations: tuple[Calibration, ...] = declare_figure(
+        lambda m: compute_calibrations(
+            m.inputs.pairs, m.inputs.records, m.inputs.case_facts, m.inputs.policy
+        )
+    )
+    slice_searches: tuple[SliceSearch, ...] = declare_figure(
+        lambda m: compute_slice_searches(m.inputs.records, m.inputs.case_facts, m.inputs.policy)
+    )
+    drift: DriftFigures = declare_figure(lambda m: compute_drift(m.inputs))
+    latencies: tuple[Latency, ...] = declare_figure(
+        lambda m: compute_latencies(m.inputs.records, m.inputs.cases, m.inputs.policy)
+    )
+    losses: tuple[LossFigures, ...] = declare_figure(
+        lambda m: compute_losses(m.inputs.records, m.inputs.cases, m.inputs.policy)
+    )
+    pending_work: PendingWork = declare_figure(lambda m: compute_pending_work(m.inputs))
+    feedback_loops: tuple[FeedbackLoop, ...] = declare_figure(lambda m: compute_feedback(m.inputs))
+    cleaning: CleaningFigures = declare_figure(lambda m: compute_cleaning(m.inputs, m.inputs.pairs))
+    oversight: Oversight = declare_figure(lambda m: compute_oversight(m.inputs))
+    report_version: ReportVersion = declare_figure(lambda m: build_report_version(m.inputs))
+    sources: DecisionSources = declare_figure(
+        lambda m: compute_decision_sources(
+            m.inputs.records,
+            m.inputs.chosen_sources,
+            m.late_senders,
+            find_costly_spells(m.inputs.records, m.late_senders),
+            count_vouched_units(m.inputs),
+            m.inputs.policy.samples_by_version,
+            m.inputs.registered,
+        )
+    )
+    permits: tuple[PermitCount, ...] = declare_figure(lambda m: count_permits(m.inputs))
+    number_agreements: tuple[NumberAgreement, ...] = declare_figure(
+        lambda m: compute_number_agreements(m.inputs.pairs, m.inputs.policy)
+    )
+    unfamiliar_cases: tuple[UnfamiliarCases, ...] = declare_figure(
+        lambda m: compute_unfamiliar_cases(m.inputs, m.decided_cases)
+    )
+    gains: tuple[GainFacts, ...] = declare_figure(lambda m: compute_gains(m.inputs))
+    # 0 in a service: a count that rises when a case arrives would tell that it is planted
+    planted_cases: int = declare_figure(
+        lambda m: (
+            m.inputs.records.planted.cases.height
+            if m.inputs.is_simulated and m.inputs.records.planted is not None
+            else 0
+        )
+    )
+    cell_timelines: tuple[CellTimeline, ...] = declare_figure(
+        lambda m: compute_cell_timelines(m.inputs, m.state_periods)
+    )
+    methods: tuple[MethodOutcome, ...] = declare_figure(
+        lambda m: compare_methods(m.inputs, m.decided_cases, m.model_cases)
+    )
+    detector_courses: tuple[IncidentCourse, ...] = declare_figure(
+        lambda m: compute_incident_courses(m.inputs)
+    )
 
     @property
     def shadow_cells(self) -> set[Cell]:
@@ -463,94 +610,11 @@ class ReportFacts:
         return tuple(item.proposal for item in self.evidence if item.proposal is not None)
 
 
+COMPUTATIONS: Final = {item.name: item.metadata[declare_figure] for item in fields(ReportFacts)}
+"""How each figure is computed, in the order of the fields; a field without it fails here."""
+
+
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
     """Return the facts that follow from the inputs; the same inputs give the same facts."""
-    pairs = inputs.pairs
-    assisted_pairs = build_assisted_pairs(inputs.records, inputs.case_facts, inputs.policy)
-    state_periods = build_state_periods(inputs)
-    decided_cases = assign_deciders(inputs)
-    sampled_cases = build_sampling_frame(inputs, decided_cases)
-    model_cases = build_model_cases(inputs, decided_cases)
-    late_senders = None if inputs.records.backtest else find_late_senders(inputs.records)
-    return ReportFacts(
-        schema=SCHEMA,
-        identity=build_identity(inputs),
-        policy=summarize_policy(inputs.policy),
-        promises=describe_promises(inputs.policy),
-        files=count_file_rows(inputs.records),
-        rejected_examples=list_rejected_examples(inputs.records),
-        unknown_labels=find_unknown_labels(inputs.records, inputs.policy),
-        sources=compute_decision_sources(
-            inputs.records,
-            inputs.chosen_sources,
-            late_senders,
-            find_costly_spells(inputs.records, late_senders),
-            count_vouched_units(inputs),
-            inputs.policy.samples_by_version,
-            inputs.registered,
-        ),
-        funnels=compute_funnels(inputs, pairs.predicted),
-        agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),
-        anchoring=compute_anchoring(pairs, assisted_pairs, inputs.policy),
-        correctness=compute_correctness(inputs.records, inputs.case_facts, inputs.policy),
-        audits=compute_audits(inputs, pairs, sampled_cases),
-        hold_outs=compute_holdout_actions(inputs, sampled_cases),
-        baseline_changes=compute_baseline_changes(inputs),
-        evidence=compute_evidence_facts(
-            inputs,
-            state_periods,
-            {key: build_evidence_paths(key, rows, inputs) for key, rows in state_periods.items()},
-            count_cell_reasons(inputs),
-        ),
-        stages=compute_stage_histories(inputs),
-        calendar=build_calendars(inputs),
-        events=describe_events(
-            inputs.policy,
-            inputs.events,
-            inputs.first,
-            inputs.last,
-            is_simulated=inputs.is_simulated,
-        ),
-        model_cost=compute_model_cost(model_cases),
-        cell_model_costs=compute_cell_costs(model_cases),
-        hindsights=compute_hindsights(inputs, state_periods, model_cases),
-        visible_agreements=compute_visible_agreements(inputs),
-        naive_openings=find_naive_openings(inputs, pairs),
-        actions=compute_action_changes(pairs, inputs.policy),
-        divergences=compute_divergences(
-            build_divergence_frame(pairs, inputs.records, inputs.policy),
-            inputs.policy,
-            inputs.media,
-        ),
-        reviewer_agreement=compute_reviewer_agreement(
-            pairs, inputs.records, inputs.case_facts, inputs.policy
-        ),
-        review_quality=compute_review_quality(inputs, decided_cases),
-        calibrations=compute_calibrations(pairs, inputs.records, inputs.case_facts, inputs.policy),
-        slice_searches=compute_slice_searches(inputs.records, inputs.case_facts, inputs.policy),
-        drift=compute_drift(inputs),
-        latencies=compute_latencies(inputs.records, inputs.cases, inputs.policy),
-        losses=compute_losses(inputs.records, inputs.cases, inputs.policy),
-        pending_work=compute_pending_work(inputs),
-        feedback_loops=compute_feedback(inputs),
-        cleaning=compute_cleaning(inputs, pairs),
-        oversight=compute_oversight(inputs),
-        permits=count_permits(inputs),
-        report_version=build_report_version(inputs),
-        number_agreements=compute_number_agreements(pairs, inputs.policy),
-        unfamiliar_cases=compute_unfamiliar_cases(inputs, decided_cases),
-        gains=compute_gains(inputs),
-        planted_cases=_count_planted_cases(inputs),
-        cell_timelines=compute_cell_timelines(inputs, state_periods),
-        methods=compare_methods(inputs, decided_cases, model_cases),
-        detector_courses=compute_incident_courses(inputs),
-    )
-
-
-def _count_planted_cases(inputs: ReportInputs) -> int:
-    """Return the planted cases of a replay; 0 in a service.
-
-    There a count that rises when a case arrives would tell its reviewers that it is planted.
-    """
-    planted = inputs.records.planted
-    return planted.cases.height if inputs.is_simulated and planted is not None else 0
+    material = ReportMaterial(inputs)
+    return ReportFacts(**{name: compute(material) for name, compute in COMPUTATIONS.items()})
