@@ -102,7 +102,9 @@ FIGURE = Recipe(
                 "        lambda m: count_sites(m.inputs.cases)\n    )\n"
             ),
         },
-        f"{TEMPLATES}/engineer.html.j2": {')), ("slices", ("slices",)),': ', "site_count"'},
+        "rollout/features/reports/pages/section_summaries.py": {
+            "), _summarize_agreement": ', "site_count"'
+        },
     },
     {
         f"{TEMPLATES}/engineer_site_count.html.j2": (

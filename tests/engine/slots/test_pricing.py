@@ -22,7 +22,7 @@ from rollout.features.reports.inputs.evidence_inputs import MAX_GAIN_POINTS, MIN
 from rollout.features.reports.pages.charts import draw_charts
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.report_tiles import build_cell_rows, build_tiles
-from rollout.features.reports.pages.section_summaries import summarize_sections
+from rollout.features.reports.pages.section_summaries import SECTIONS
 from rollout.features.reports.pages.summary import describe_results, render_message_summary
 from rollout.features.reports.pages.text_report import render_text_report
 from rollout.kernel.calendar.instants import find_slot_before
@@ -120,7 +120,7 @@ def test_no_report_calls_a_more_profitable_answer_wrong(earning):
     assert facts.model_cost.wrong_action.count > 30
     assert facts.model_cost.by_outcome == 0
     brought = "profit: better with the model in 0 of 1 comparison, worse in 0"
-    summaries = summarize_sections(facts)
+    summaries = {id_: section.summarize(facts) for id_, section in SECTIONS.items()}
     assert summaries["outcomes"] == brought
     assert all(summaries[id_].startswith(f"{brought}; ") for id_ in ("price", "divergences"))
     for view in ("operator", "engineer"):

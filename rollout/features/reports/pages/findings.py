@@ -34,6 +34,7 @@ from rollout.features.reports.figures.reviewer_agreement import (
 )
 from rollout.features.reports.figures.slices import CAUSE_TEXTS, LABEL_KIND, DivergentSlice
 from rollout.features.reports.pages.summary import (
+    REMEDIES,
     describe_conflicts,
     describe_gain,
     describe_set_remedy,
@@ -87,10 +88,6 @@ def list_gain_findings(facts: ReportFacts) -> Iterator[Finding]:
 
 MAX_SLICES = 3
 COMPARISON_NAMES = {"outcome": "outcomes", "others": "other reviewers", "model": "the model"}
-EXPOSURE_REMEDY = (
-    " If the reviewers had not seen the model's answer, write `outside: blind` under `evidence:` in"
-    " the policy, or give the decisions a column `exposure`."
-)
 
 
 def list_data_findings(facts: ReportFacts) -> Iterator[Finding]:
@@ -117,7 +114,7 @@ def _find_uncounted_decisions(facts: ReportFacts) -> Iterator[Finding]:
             title = f"Most units of {funnel.version} are not counted"
             units = format_quantity(funnel.evidence_units, "unit")
             text = f"{format_count(count)} of {units}: {reason}."
-            text += EXPOSURE_REMEDY if reason in {ONLY_ASSISTED, EXPOSURE_UNKNOWN} else ""
+            text += f" {REMEDIES[EXPOSURE_UNKNOWN]}" * (reason in {ONLY_ASSISTED, EXPOSURE_UNKNOWN})
             yield Finding(BAD, "Not counted", title, text, "funnel", ALL)
 
 

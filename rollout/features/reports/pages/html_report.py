@@ -29,9 +29,9 @@ from rollout.features.reports.pages.number_charts import build_detector_view, de
 from rollout.features.reports.pages.page_templates import choose_shades, load_templates
 from rollout.features.reports.pages.report_tiles import build_cell_rows, build_tiles
 from rollout.features.reports.pages.section_summaries import (
+    SECTIONS,
     format_loss_kind,
     select_naive_openings,
-    summarize_sections,
 )
 from rollout.features.reports.pages.summary import (
     describe_held_floors,
@@ -49,54 +49,6 @@ READER_NAMES: Final[Mapping[str, str]] = {
     "engineer": "ML engineer",
     "auditor": "auditor",
 }
-SECTION_TITLES: Final[Mapping[str, Mapping[str, str]]] = {
-    "operator": {
-        "stages": "Stages over time",
-        "cells": "Cells and next steps",
-        "actions": "Change in actions",
-        "divergences": "Costliest divergences",
-        "incidents": "Operations",
-    },
-    "engineer": {
-        "evidence": "Evidence against thresholds",
-        "rules": "Simple rules",
-        "auditing": "Price of auditing little",
-        "price": "Cost of the model's decisions",
-        "events": "What happened",
-        "timelines": "Timelines of cells",
-        "funnel": "From records to evidence",
-        "agreement": "Agreement",
-        "slices": "Slices",
-        "losses": "Cases to look at again",
-        "confusion": "Confusions",
-        "confidence": "Confidence",
-        "drift": "Drift",
-        "latency": "Latency",
-        "sampling": "Sampling",
-        "outcomes": "Outcomes and baseline",
-        "reviewers": "Reviewers",
-        "cleaning": "Training choices",
-        "feedback": "Feedback",
-    },
-    "auditor": {
-        "policy": "Policy",
-        "promises": "Promises and limits",
-        "versions": "Versions and attempts",
-        "ledger": "Proposals and approvals",
-        "checks": "Reviewer checks",
-        "stops": "Stops and incidents",
-        "gaps": "Gaps in the records",
-        "sources": "Reproduce this report",
-    },
-}
-"""Sections by reader, in the order of the page; a finding links to the section of its details."""
-
-
-def list_sections(view: str | None) -> dict[str, str]:
-    """Return the titles of the sections of a view by their id; all without a view."""
-    readers = [view] if view else list(SECTION_TITLES)
-    return {id_: title for reader in readers for id_, title in SECTION_TITLES[reader].items()}
-
 
 HEADER_PATTERN = re.compile(r"<thead>(.*?)</thead>", re.DOTALL)
 COLUMN_PATTERN = re.compile(r"<th\b[^>]*>(.*?)</th>|<td></td>", re.DOTALL)
@@ -158,47 +110,49 @@ def render_html_report(
     is the shipped example whose replay this is.
     """
     readers = (view,) if view else tuple(READER_NAMES)
-    page = _load_template().render(
-        facts=facts,
-        view=view,
-        example=example,
-        readers=readers,
-        reader_names=READER_NAMES,
-        sections=list_sections(view),
-        summaries=summarize_sections(facts),
-        tiles={reader: build_tiles(facts, reader) for reader in readers},
-        findings={reader: rank_findings(facts, reader) for reader in readers},
-        proposals=facts.open_proposals,
-        markers=build_report_markers(facts),
-        charts=draw_charts(facts),
-        figures=draw_figure_charts(facts),
-        headline=format_headline(facts),
-        next_line=_describe_next(facts),
-        cells=list(build_cell_rows(facts))[:MAX_ROWS],
-        open_cells=OPEN_CELLS,
-        open_actions=OPEN_ACTIONS,
-        more_cells=max(0, len(facts.stages) - MAX_ROWS),
-        timeline=[event for event in facts.events if is_in_timeline(event)],
-        timeline_views=[
-            build_timeline_view(timeline, f"tl{number}", COLUMN_WIDTH)
-            for number, timeline in enumerate(facts.cell_timelines, start=1)
-        ],
-        max_courses=MAX_COURSES,
-        detector_views=[
-            build_detector_view(item.course, item.timezone, f"det{number}")
-            for number, item in enumerate(facts.detector_courses, start=1)
-        ],
-        ledger=[event for event in facts.events if event.kind not in AUDITORS_OMITTED_KINDS],
-        held_floors=list(describe_held_floors(facts)),
-        hidden=[item for item in facts.visible_agreements if item.sampled.n < item.all.n],
-        plain_rules=select_naive_openings(facts),
-        span=format_span(facts.identity),
-        loss_count=FIRST_LOSSES,
-        most=MAX_ROWS,
-        install=INSTALL,
-        condition_terms=explain_conditions(evidence.gate for evidence in facts.evidence),
+    return formatting.prevent_breaks(
+        _load_template().render(
+            facts=facts,
+            view=view,
+            example=example,
+            readers=readers,
+            reader_names=READER_NAMES,
+            sections={
+                id_: section for id_, section in SECTIONS.items() if section.reader in readers
+            },
+            tiles={reader: build_tiles(facts, reader) for reader in readers},
+            findings={reader: rank_findings(facts, reader) for reader in readers},
+            proposals=facts.open_proposals,
+            markers=build_report_markers(facts),
+            charts=draw_charts(facts),
+            figures=draw_figure_charts(facts),
+            headline=format_headline(facts),
+            next_line=_describe_next(facts),
+            cells=list(build_cell_rows(facts))[:MAX_ROWS],
+            open_cells=OPEN_CELLS,
+            open_actions=OPEN_ACTIONS,
+            more_cells=max(0, len(facts.stages) - MAX_ROWS),
+            timeline=[event for event in facts.events if is_in_timeline(event)],
+            timeline_views=[
+                build_timeline_view(timeline, f"tl{number}", COLUMN_WIDTH)
+                for number, timeline in enumerate(facts.cell_timelines, start=1)
+            ],
+            max_courses=MAX_COURSES,
+            detector_views=[
+                build_detector_view(item.course, item.timezone, f"det{number}")
+                for number, item in enumerate(facts.detector_courses, start=1)
+            ],
+            ledger=[event for event in facts.events if event.kind not in AUDITORS_OMITTED_KINDS],
+            held_floors=list(describe_held_floors(facts)),
+            hidden=[item for item in facts.visible_agreements if item.sampled.n < item.all.n],
+            plain_rules=select_naive_openings(facts),
+            span=format_span(facts.identity),
+            loss_count=FIRST_LOSSES,
+            most=MAX_ROWS,
+            install=INSTALL,
+            condition_terms=explain_conditions(evidence.gate for evidence in facts.evidence),
+        )
     )
-    return formatting.prevent_breaks(page)
 
 
 @cache
@@ -220,8 +174,7 @@ def _load_template() -> Template:
             condition.measure, condition.bound, condition.threshold, at_least=condition.at_least
         ),
         some=sample_rows,
-        leading=take_leading,
-        beyond=take_remaining,
+        slice_kinds=slice_kinds,
         confused=find_confusions,
         by_change=lambda rows: sorted(rows, key=lambda row: -abs(row.change.per_100 or 0)),
         label_cells=label_cells,
@@ -256,16 +209,10 @@ def _describe_next(facts: ReportFacts) -> str:
     return f"One {proposal.kind} ({proposal.cell_name}) needs {needed}."
 
 
-def take_leading(rows: Sequence[Loss], count: int) -> list[Loss]:
-    """Return the first `count` rows of each kind."""
+def slice_kinds(rows: Sequence[Loss], start: int, stop: int | None = None) -> list[Loss]:
+    """Return the rows of each kind from `start` up to `stop`."""
     kinds = group_pairs((row.kind, row) for row in rows)
-    return [row for kind_rows in kinds.values() for row in kind_rows[:count]]
-
-
-def take_remaining(rows: Sequence[Loss], count: int) -> list[Loss]:
-    """Return the rows after those of `take_leading`."""
-    kinds = group_pairs((row.kind, row) for row in rows)
-    return [row for kind_rows in kinds.values() for row in kind_rows[count:]]
+    return [row for kind_rows in kinds.values() for row in kind_rows[start:stop]]
 
 
 def find_confusions(matrix: ConfusionMatrix, count: int) -> list[LabelConfusion]:

@@ -1,7 +1,8 @@
-"""One line for each folded section: what is in it, with the figure that matters most."""
+"""The folded sections of the report, each with a line: what is in it, and its main figure."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from rollout.engine.records.reviews import HUMANS_DISAGREE
@@ -35,11 +36,6 @@ LOSS_KIND_NAMES = {
     "unsure and different": UNSURE,
     HUMANS_DISAGREE: "human disagrees",
 }
-
-
-def summarize_sections(facts: ReportFacts) -> Mapping[str, str]:
-    """Return the line of each section, by its id."""
-    return {section: summarize(facts) for section, summarize in SUMMARIES.items()}
 
 
 def select_naive_openings(facts: ReportFacts) -> list[NaiveOpening]:
@@ -199,8 +195,7 @@ def _summarize_losses(facts: ReportFacts) -> str:
         counts.update(row.counts)
     parts = [f"{format_count(n)} {format_loss_kind(kind)}" for kind, n in counts.items()]
     has_several = len({row.version for row in facts.losses}) > 1
-    note = "; a case counts for each version" if has_several else ""
-    return ", ".join(parts) + note if parts else NO_DATA
+    return ", ".join(parts) + "; a case counts for each version" * has_several if parts else NO_DATA
 
 
 def format_loss_kind(kind: str) -> str:
@@ -267,15 +262,19 @@ def _summarize_outcomes(facts: ReportFacts) -> str:
 def _summarize_reviewers(facts: ReportFacts) -> str:
     names = [row.reviewer for row in facts.reviewer_agreement.reviewers if row.clearly_below_in]
     text = format_quantity(len(facts.reviewer_agreement.reviewers), "reviewer")
-    if not names:
-        return f"{text}, none stands out"
-    return f"{text}; {join_words(names[:3])} {'stands' if len(names) == 1 else 'stand'} out"
+    return (
+        f"{text}; {join_words(names[:3])} {'stands' if len(names) == 1 else 'stand'} out"
+        if names
+        else f"{text}, none stands out"
+    )
 
 
 def _summarize_cleaning(facts: ReportFacts) -> str:
-    if not facts.cleaning.has_choices:
-        return "a replay has no training choices"
-    return format_quantity(len(facts.cleaning.headlines), "version") + " with training choices"
+    return (
+        f"{format_quantity(len(facts.cleaning.headlines), 'version')} with training choices"
+        if facts.cleaning.has_choices
+        else "a replay has no training choices"
+    )
 
 
 def _summarize_feedback(facts: ReportFacts) -> str:
@@ -318,48 +317,118 @@ def _summarize_gaps(facts: ReportFacts) -> str:
     return f"longest gap: {longest.hours:.0f} hours at {longest.site}"
 
 
-SUMMARIES: Final[Mapping[str, Callable[[ReportFacts], str]]] = {
-    "stages": lambda facts: f"{format_span(facts.identity)}: {describe_stage_changes(facts)}",
-    "cells": _summarize_cells,
-    "actions": _summarize_actions,
-    "divergences": _summarize_divergences,
-    "rules": _summarize_rules,
-    "auditing": _summarize_auditing,
-    "incidents": _summarize_operations,
-    "evidence": _summarize_evidence,
-    "price": _summarize_price,
-    "events": _summarize_events,
-    "timelines": lambda facts: (
-        f"{format_quantity(len(facts.cell_timelines), 'cell')} with most events: who decided,"
-        " agreement with bounds, and what happened"
+@dataclass(frozen=True, slots=True)
+class ReportSection:
+    """A folded section of a reader's page.
+
+    Attributes:
+        reader: whose page has it.
+        title: its heading.
+        parts: its templates in order: `READER_PART.html.j2`.
+        summarize: returns its line.
+    """
+
+    reader: str
+    title: str
+    parts: tuple[str, ...]
+    summarize: Callable[[ReportFacts], str]
+
+
+SECTIONS: Final[Mapping[str, ReportSection]] = {
+    "stages": ReportSection(
+        "operator",
+        "Stages over time",
+        ("stages",),
+        lambda facts: f"{format_span(facts.identity)}: {describe_stage_changes(facts)}",
     ),
-    "funnel": _summarize_funnel,
-    "agreement": _summarize_agreement,
-    "slices": _summarize_slices,
-    "losses": _summarize_losses,
-    "confusion": _summarize_confusions,
-    "confidence": _summarize_confidence,
-    "drift": _summarize_drift,
-    "latency": _summarize_latency,
-    "sampling": _summarize_sampling,
-    "outcomes": _summarize_outcomes,
-    "reviewers": _summarize_reviewers,
-    "cleaning": _summarize_cleaning,
-    "feedback": _summarize_feedback,
-    "policy": _summarize_policy,
-    "promises": lambda facts: (
-        f"{format_quantity(len(facts.promises), 'promise')} on widening, and what is not claimed"
+    "cells": ReportSection("operator", "Cells and next steps", ("cells",), _summarize_cells),
+    "actions": ReportSection("operator", "Change in actions", ("actions",), _summarize_actions),
+    "divergences": ReportSection(
+        "operator", "Costliest divergences", ("divergences",), _summarize_divergences
     ),
-    "versions": lambda facts: (
-        f"{format_quantity(len(facts.identity.versions), 'version')} in"
-        f" {format_quantity(len(facts.stages), 'cell')}"
+    "incidents": ReportSection("operator", "Operations", ("desk",), _summarize_operations),
+    "evidence": ReportSection(
+        "engineer",
+        "Evidence against thresholds",
+        ("evidence", "floors", "planted", "shown"),
+        _summarize_evidence,
     ),
-    "ledger": _summarize_ledger,
-    "checks": lambda facts: format_quantity(len(facts.review_quality.reviewers), "reviewer"),
-    "stops": _summarize_stops,
-    "gaps": _summarize_gaps,
-    "sources": lambda facts: (
-        f"{facts.identity.product or 'program not stated'},"
-        f" policy {facts.identity.policy_hash[:16]}"
+    "rules": ReportSection("engineer", "Simple rules", ("rules", "methods"), _summarize_rules),
+    "auditing": ReportSection(
+        "engineer", "Price of auditing little", ("auditing",), _summarize_auditing
+    ),
+    "price": ReportSection(
+        "engineer", "Cost of the model's decisions", ("price",), _summarize_price
+    ),
+    "events": ReportSection("engineer", "What happened", ("events",), _summarize_events),
+    "timelines": ReportSection(
+        "engineer",
+        "Timelines of cells",
+        ("timelines",),
+        lambda facts: (
+            f"{format_quantity(len(facts.cell_timelines), 'cell')} with most events: who decided,"
+            " agreement with bounds, and what happened"
+        ),
+    ),
+    "funnel": ReportSection("engineer", "From records to evidence", ("funnel",), _summarize_funnel),
+    "agreement": ReportSection(
+        "engineer", "Agreement", ("agreement", "numbers", "anchoring"), _summarize_agreement
+    ),
+    "slices": ReportSection("engineer", "Slices", ("slices",), _summarize_slices),
+    "losses": ReportSection(
+        "engineer", "Cases to look at again", ("losses", "worst"), _summarize_losses
+    ),
+    "confusion": ReportSection(
+        "engineer", "Confusions", ("confusion", "actions"), _summarize_confusions
+    ),
+    "confidence": ReportSection("engineer", "Confidence", ("calibration",), _summarize_confidence),
+    "drift": ReportSection("engineer", "Drift", ("drift",), _summarize_drift),
+    "latency": ReportSection("engineer", "Latency", ("latency",), _summarize_latency),
+    "sampling": ReportSection("engineer", "Sampling", ("audits",), _summarize_sampling),
+    "outcomes": ReportSection(
+        "engineer", "Outcomes and baseline", ("outcomes", "baseline"), _summarize_outcomes
+    ),
+    "reviewers": ReportSection(
+        "engineer", "Reviewers", ("people", "reviewers"), _summarize_reviewers
+    ),
+    "cleaning": ReportSection("engineer", "Training choices", ("cleaning",), _summarize_cleaning),
+    "feedback": ReportSection("engineer", "Feedback", ("feedback",), _summarize_feedback),
+    "policy": ReportSection("auditor", "Policy", ("policy",), _summarize_policy),
+    "promises": ReportSection(
+        "auditor",
+        "Promises and limits",
+        ("promises",),
+        lambda facts: (
+            f"{format_quantity(len(facts.promises), 'promise')} on widening,"
+            " and what is not claimed"
+        ),
+    ),
+    "versions": ReportSection(
+        "auditor",
+        "Versions and attempts",
+        ("versions",),
+        lambda facts: (
+            f"{format_quantity(len(facts.identity.versions), 'version')} in"
+            f" {format_quantity(len(facts.stages), 'cell')}"
+        ),
+    ),
+    "ledger": ReportSection("auditor", "Proposals and approvals", ("ledger",), _summarize_ledger),
+    "checks": ReportSection(
+        "auditor",
+        "Reviewer checks",
+        ("reviewers",),
+        lambda facts: format_quantity(len(facts.review_quality.reviewers), "reviewer"),
+    ),
+    "stops": ReportSection("auditor", "Stops and incidents", ("oversight",), _summarize_stops),
+    "gaps": ReportSection("auditor", "Gaps in the records", ("gaps",), _summarize_gaps),
+    "sources": ReportSection(
+        "auditor",
+        "Reproduce this report",
+        ("sources",),
+        lambda facts: (
+            f"{facts.identity.product or 'program not stated'},"
+            f" policy {facts.identity.policy_hash[:16]}"
+        ),
     ),
 }
+"""Sections in the order of the page; a finding links to the section of its details."""

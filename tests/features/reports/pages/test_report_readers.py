@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -12,23 +13,19 @@ from rollout.features.reports.figures.drift import NewValue
 from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.pages.findings import SEVERITIES, rank_findings
-from rollout.features.reports.pages.html_report import (
-    SECTION_TITLES,
-    label_cells,
-    list_sections,
-    render_html_report,
-)
+from rollout.features.reports.pages.html_report import label_cells, render_html_report
 from rollout.features.reports.pages.report_tiles import (
     build_cell_rows,
     build_tiles,
     describe_stage_changes,
 )
-from rollout.features.reports.pages.section_summaries import SUMMARIES, summarize_sections
+from rollout.features.reports.pages.section_summaries import SECTIONS
 from rollout.features.reports.pages.summary import describe_results
 from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.statistics.intervals import compute_share
 from tests.features.reports.conftest import NOON
 
+TEMPLATES = Path(__file__).parents[4] / "rollout/features/reports/templates"
 READERS = ("operator", "engineer", "auditor")
 OPEN = {
     "next_step": "widening to supervised (P-3) needs 2 more approvals; open until Mon 9 Mar",
@@ -59,11 +56,11 @@ def texts(html):
 def test_a_page_begins_with_tiles_then_findings_then_folded_sections(facts, reader):
     page = render_html_report(facts, reader)
     assert page.index('class="tiles"') < page.index("What to know") < page.index('class="fold"')
-    assert re.findall(r"<details class=\"fold\"( open)?>", page) == [""] * len(
-        SECTION_TITLES[reader]
-    )
+    sections = [section for section in SECTIONS.values() if section.reader == reader]
+    assert re.findall(r"<details class=\"fold\"( open)?>", page) == [""] * len(sections)
     assert 3 <= len(build_tiles(facts, reader)) <= 4
-    for line in summarize_sections(facts).values():
+    for section in sections:
+        line = section.summarize(facts)
         assert line
         assert "\n" not in line
 
@@ -75,9 +72,13 @@ def test_one_file_holds_a_tab_for_each_reader_and_no_script(facts):
     assert "<script" not in page
 
 
-def test_every_section_has_a_title_and_a_line():
-    assert set(list_sections(None)) == set(SUMMARIES)
-    assert sum(len(titles) for titles in SECTION_TITLES.values()) == len(SUMMARIES)
+def test_every_section_has_a_reader_a_title_and_its_templates():
+    for id_, section in SECTIONS.items():
+        names = [f"{section.reader}_{part}.html.j2" for part in section.parts]
+        assert section.reader in READERS
+        assert section.title
+        assert names, id_
+        assert all((TEMPLATES / name).exists() for name in names), names
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -91,7 +92,7 @@ def test_findings_are_at_most_five_and_the_most_severe_come_first(facts, reader)
     ranks = [SEVERITIES.index(item.severity) for item in findings]
     assert 1 < len(findings) <= 5
     assert ranks == sorted(ranks)
-    assert all(item.section in list_sections(None) for item in findings)
+    assert all(item.section in SECTIONS for item in findings)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_the_calibration_tile_names_its_version_its_reference_and_that_cells_are
     assert text.startswith("v2 against humans: ")
     assert "Over all cells together, 100\u00a0% of the cases could be decided" in text
     assert text.endswith("single cells differ.")
-    assert "v2 against humans" in summarize_sections(found)["confidence"]
+    assert "v2 against humans" in SECTIONS["confidence"].summarize(found)
 
 
 def test_a_finding_links_only_to_a_section_of_the_page(facts):
@@ -316,7 +317,7 @@ def test_slices_of_two_versions_share_one_error_rate_and_count_once(facts):
     two = replace(facts, slice_searches=(search, replace(search, version="v2")))
     tile = next(tile for tile in build_tiles(two, "engineer") if "Slices" in tile.title)
     assert tile.text.startswith(f"{search.tested_slices} slices")
-    assert summarize_sections(two)["slices"].startswith(f"{search.tested_slices} compared")
+    assert SECTIONS["slices"].summarize(two).startswith(f"{search.tested_slices} compared")
 
 
 def test_an_interval_from_near_zero_is_as_precise_as_its_share(facts):

@@ -11,8 +11,7 @@ from rollout.features.reports.figures.slices import DivergentSlice
 from rollout.features.reports.pages.html_report import (
     find_confusions,
     render_html_report,
-    take_leading,
-    take_remaining,
+    slice_kinds,
 )
 from rollout.features.reports.pages.report_tiles import build_cell_rows
 from rollout.features.reports.pages.summary import describe_results
@@ -89,7 +88,7 @@ def test_an_operator_reads_less_on_top_than_an_engineer(facts):
 @pytest.mark.parametrize("count", [1, 5])
 def test_the_first_cases_of_each_kind_are_open_and_the_rest_is_behind(facts, count):
     (losses,) = facts.losses
-    first, rest = take_leading(losses.top, count), take_remaining(losses.top, count)
+    first, rest = slice_kinds(losses.top, 0, count), slice_kinds(losses.top, count)
     assert sorted(first + rest, key=repr) == sorted(losses.top, key=repr)
     assert {row.kind for row in first} == {row.kind for row in losses.top}
     assert max(sum(r.kind == row.kind for r in first) for row in first) <= count
