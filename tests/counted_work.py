@@ -15,7 +15,9 @@ PRODUCT = Path(rollout.__file__).parent
 @contextmanager
 def counting_work(database, *names):
     """Count this thread's statements, and calls that some modules of the product make."""
-    work, paths = Counter(), tuple(str(PRODUCT / name) for name in names)
+    places = [PRODUCT / name for name in names]
+    assert all(place.exists() for place in places), "calls of a place that is gone are none"
+    work, paths = Counter(), tuple(map(str, places))
 
     def count_statement(*_):
         work["statements"] += 1

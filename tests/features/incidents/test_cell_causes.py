@@ -36,7 +36,7 @@ OPERATOR = Caller("ana", role_assignments=(AssignedRole("viewer"), AssignedRole(
 REVIEWER = Caller("eve", role_assignments=(AssignedRole("viewer"), AssignedRole("reviewer")))
 LAKE_VIEWER = Caller("lea", role_assignments=(AssignedRole("viewer", "bears", "lake"),))
 CREEK = UnitSelection("v1", "creek", "day")
-LOADERS = ("services/incidents", "store/counting", "store/database/frames.py")
+LOADERS = ("features/incidents", "data/counting")
 
 
 @pytest.fixture
