@@ -7,7 +7,13 @@ from sqlalchemy import select
 
 from rollout.data.tables.tables import actions
 from rollout.features.records import ingest
-from rollout.kernel.facts import CORRECTED_PREDICTION, NO_PERMIT, NO_PREDICTION, OTHER_ACTION, Trigger
+from rollout.kernel.facts import (
+    CORRECTED_PREDICTION,
+    NO_PERMIT,
+    NO_PREDICTION,
+    OTHER_ACTION,
+    Trigger,
+)
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.field_box import (
     BEARS,

@@ -1,7 +1,7 @@
 """Agreement of two sides: of sets, of numbers, and beyond chance with intervals by bootstrap.
 
-Beyond chance: the table is K × K, humans in rows and the model in columns; for several reviewers of a case see
-`ratings`.
+Beyond chance: the table is K × K, humans in rows and the model in columns; for several reviewers of
+a case see `ratings`.
 
 Units with equal sums are drawn together, so a million cases with ten labels are as fast as a few
 hundred distinct ones.
