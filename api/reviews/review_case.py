@@ -115,7 +115,7 @@ def build_answer_form(levers: Sequence[Lever]) -> AnswerForm:
     keys = iter(assign_keys([text for labels in lever_labels for text in labels.values()]))
     questions = tuple(
         LeverQuestion(
-            field=get_field_name(lever),
+            field=f"lever.{lever.id}",  # distinct also after policy changes
             position=position,
             lever=lever.id,
             choices=tuple(AnswerOption(label, text, next(keys)) for label, text in labels.items()),
@@ -132,11 +132,6 @@ def _list_choices(lever: Lever) -> Mapping[str, str]:
     """Return the texts of the choices by submitted value; a set can be empty."""
     no_label = {EMPTY_SET: EMPTY_SET_TEXT} if lever.many else {}
     return {**format_labels(lever.labels), **no_label}
-
-
-def get_field_name(lever: Lever) -> str:
-    """Return the field name of a lever, distinct also after policy changes."""
-    return f"lever.{lever.id}"
 
 
 def describe_questions(questions: Sequence[LeverQuestion]) -> str:

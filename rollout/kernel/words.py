@@ -121,7 +121,8 @@ def say_reading(reading: StoredReading) -> str:
     >>> say_reading(StoredReading(facts, (245, 3), "4.271300", "0.05"))
     'agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)'
     """
-    return f"{say_measured(reading)}, log E {reading.log_e} of {_say_needed(reading)}"
+    needed = f"{reading.needed_log_e:.6f} (risk {float(reading.risk):g})"
+    return f"{say_measured(reading)}, log E {reading.log_e} of {needed}"
 
 
 def say_measured(reading: StoredReading) -> str:
@@ -158,7 +159,8 @@ def say_alarm(alarm: StoredAlarm) -> str:
     """
     if alarm.suspensions:
         return REPEATED_SUSPENSION
-    subject, share = alarm.subject, "" if alarm.subject is None else _say_share(alarm.subject)
+    subject, before = alarm.subject, None if alarm.subject is None else alarm.subject.share
+    share = "" if before is None else f" (was {before * 100:.3g} %)"
     name = alarm.condition.subject if subject is None else _say_value(subject)
     return f"{alarm.condition.describe(name + share)}: {say_against(alarm)}"
 
@@ -183,10 +185,6 @@ def _say_value(subject: AlarmSubject) -> str:
     if not subject.value:
         return f"{subject.attribute} with a value that the reference lacks"
     return f"{subject.moved} {subject.attribute}={subject.value}".lstrip()
-
-
-def _say_share(subject: AlarmSubject) -> str:
-    return "" if subject.share is None else f" (was {subject.share * 100:.3g} %)"
 
 
 def _say_silence(minutes: int) -> str:
@@ -503,7 +501,3 @@ def _say_outcome(outcome: OutcomeRule) -> str:
         f"{outcome.low:g} to {outcome.high:g}{unit}, {outcome.better} is better, closed after"
         f" {format_duration(outcome.closes)}"
     )
-
-
-def _say_needed(reading: StoredReading) -> str:
-    return f"{reading.needed_log_e:.6f} (risk {float(reading.risk):g})"

@@ -197,11 +197,6 @@ def read_lines(
         yield _format_line(rollout.name, row, texts.get(row.revision, NO_TEXTS))
 
 
-def find_stored_actor(transaction: Transaction, name: str) -> str:
-    """Return an actor as entries have it: the id of an account, else the name."""
-    return Accounts(transaction).find_ids([name]).get(name, name)
-
-
 def load_actor_names(transaction: Transaction, stored_actors: Iterable[str]) -> list[str]:
     """Return the names of actors, sorted; an id whose name is erased stays."""
     actors = frozenset(stored_actors)
@@ -541,9 +536,8 @@ class LedgerPages(RolloutRepository):
         if row_filter.hidden_kinds:
             query = query.where(ledger.c.kind.not_in(row_filter.hidden_kinds))
         if row_filter.actor:
-            query = query.where(
-                ledger.c.actor == find_stored_actor(self._transaction, row_filter.actor)
-            )
+            ids = Accounts(self._transaction).find_ids([row_filter.actor])
+            query = query.where(ledger.c.actor == ids.get(row_filter.actor, row_filter.actor))
         if row_filter.since is not None:
             query = query.where(ledger.c.at >= row_filter.since)
         if row_filter.until is not None:

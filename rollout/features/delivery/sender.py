@@ -159,7 +159,8 @@ def send_in_process(message: ChannelMessage, timeout: float = SEND_TIMEOUT) -> s
         return f"no answer within {timeout:g} s; it may have arrived"
     except OSError as error:
         return f"no process could be started: {error.strerror}"
-    return _clean_error(_parse_error(process.stdout, process.returncode), message.url)
+    text = " ".join(_parse_error(process.stdout, process.returncode).split())
+    return remove_secrets(text, message.url)[:MAX_ERROR_LENGTH]
 
 
 def _parse_error(output: str, exit_code: int) -> str:
@@ -167,11 +168,6 @@ def _parse_error(output: str, exit_code: int) -> str:
         return str(json.loads(output)["error"])
     except (ValueError, KeyError, TypeError):
         return f"the process that sends broke off ({exit_code})"
-
-
-def _clean_error(error: str, url: str) -> str:
-    """Return an error in one line, truncated and without the address' secrets."""
-    return remove_secrets(" ".join(error.split()), url)[:MAX_ERROR_LENGTH]
 
 
 def _build_environment() -> dict[str, str]:
