@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
+    FromClause,
     Row,
     Select,
     Table,
@@ -29,6 +30,7 @@ from rollout.data.database.bulk import upsert_sums
 from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Repository, Transaction
 from rollout.data.tables.tables import (
+    account_names,
     incidents,
     ledger,
     ledger_texts,
@@ -220,7 +222,18 @@ class AllIncidents(Repository):
         )
         if before is not None:
             query = query.where(_is_after(before))
-        return [_build_row(row) for row in self._transaction.execute(query)]
+        rows = self._transaction.execute(query).all()
+        accounts = {json.loads(row.body).get("about", "") for row in rows} - {""}
+        names = {
+            row.account: row.name
+            for row in self._transaction.execute(
+                select(account_names).where(account_names.c.account.in_(accounts))
+            )
+        }
+        return [_build_row(row, names) for row in rows]
+
+
+REASONS, ABOUTS = ledger_texts.alias("reasons"), ledger_texts.alias("abouts")
 
 
 def _select_with_ledger_row() -> Select[Any]:
@@ -230,16 +243,20 @@ def _select_with_ledger_row() -> Select[Any]:
         ledger.c.rollout == incidents.c.rollout,
         ledger.c.revision == incidents.c.opened_revision,
     )
-    is_reason = (
-        ledger_texts.c.rollout == incidents.c.rollout,
-        ledger_texts.c.revision == incidents.c.opened_revision,
-        ledger_texts.c.field == "reason",
-    )
     return (
-        select(incidents, *columns, ledger_texts.c.salt, ledger_texts.c.text)
+        select(incidents, *columns, REASONS.c.text.label("reason"), ABOUTS.c.text.label("about"))
         .join(rollouts, rollouts.c.id == incidents.c.rollout)
         .join(ledger, and_(*is_opening_row))
-        .join(ledger_texts, and_(*is_reason), isouter=True)
+        .join(REASONS, _is_text(REASONS, "reason"), isouter=True)
+        .join(ABOUTS, _is_text(ABOUTS, "about"), isouter=True)
+    )
+
+
+def _is_text(texts: FromClause, field: str) -> ColumnElement[bool]:
+    return and_(
+        texts.c.rollout == incidents.c.rollout,
+        texts.c.revision == incidents.c.opened_revision,
+        texts.c.field == field,
     )
 
 
@@ -267,16 +284,21 @@ def _is_after(cursor: IncidentCursor) -> ColumnElement[bool]:
     )
 
 
-def _build_row(row: Row[Any]) -> IncidentRow:
-    texts = {} if row.text is None else {"reason": LedgerText(row.salt, row.text)}
-    body = read_body(row.row_kind, json.loads(row.body), texts)
+def _build_row(row: Row[Any], names: Mapping[str, str | None]) -> IncidentRow:
+    stored_texts = {
+        name: LedgerText(b"", text)
+        for name, text in (("reason", row.reason), ("about", row.about))
+        if text is not None
+    }
+    body = read_body(row.row_kind, json.loads(row.body), stored_texts)
+    about = names.get(body["about"]) or body["about"]
     alarms = (parse_facts(StoredAlarm, alarm) for alarm in body.get("alarms", ()))
     trigger = parse_facts(Trigger, body["trigger"]) if "trigger" in body else None
     return IncidentRow(
         **_read_columns(row),
         rollout=row.name,
         did=body["effect"],
-        reason=say_cause(body["reason"], trigger, alarms, body["about"], row.version),
+        reason=say_cause(body["reason"], trigger, alarms, about, row.version),
         cursor=IncidentCursor(row.opened_at, row.rollout, row.opened_revision),
     )
 

@@ -8,6 +8,7 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.events import FamiliarityChanged, IncidentOpened
+from rollout.kernel.facts import SENDER_AHEAD, Trigger
 from rollout.kernel.policy.cell_evidence import GuardReading
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.rollout_state import execute_command, load_rollout_state
@@ -150,9 +151,13 @@ def test_an_incident_without_a_judged_case_has_a_cause_without_values(client, al
     assert (cause["started_at"], cause["values"], cause["before"]["share"]) == (None, [], None)
 
 
-def test_an_incident_of_no_cell_has_no_cause(client, database):
+def test_an_incident_of_no_cell_has_its_trigger_and_no_cause(client, database):
     founded(database, NOON)
-    clock_set = OpenIncident(at=NOON, kind="clock", reason="behind", about="host")
-    execute_command(database, "bears", lambda _: clock_set)
+    trigger = Trigger(SENDER_AHEAD, {"dated": "13:00", "received": "12:00"})
+    ahead = OpenIncident(at=NOON, kind="sender_clock", trigger=trigger, about="host")
+    execute_command(database, "bears", lambda _: ahead)
+    incident = client.get(f"{V1}/incidents/I-1").json()
+    assert incident["trigger"] == {"kind": trigger.kind, "values": trigger.values}
+    assert incident["reason"].startswith("host dated an action 13:00 and sent it by 12:00: set")
     assert client.get(f"{V1}/incidents/I-1/cause").json() == {"incident": "I-1", "cause": None}
     assert problem_of(client.get(f"{V1}/incidents/I-9/cause")) == (404, "unknown-incident")

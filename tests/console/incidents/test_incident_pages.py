@@ -31,9 +31,10 @@ from rollout.features.incidents.incident_impact import (
 )
 from rollout.features.reports.pages.number_charts import format_evidence
 from rollout.kernel.calendar.instants import Cell
-from rollout.kernel.facts import LOST_HEAD, Trigger
+from rollout.kernel.facts import FORBIDDEN, LOST_HEAD, Trigger
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, GuardReading
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.words import say_cause
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
@@ -218,6 +219,19 @@ def test_a_ledger_that_was_set_back_says_what_is_stopped_and_how_it_resumes(
     text = browser.as_("cleo").page("/rollouts/bears/incidents/I-3")
     assert "Every cell is stopped" in text
     assert "approvals of the highest gate" in text
+    assert "r has seen revision 99, which this ledger lost" in browser.page("/incidents")
+    assert "a client has seen revision 99" in browser.page("/rollouts/bears/stops")
+
+
+def test_the_list_says_what_acted_on_which_case(browser, service, alarmed):
+    trigger = Trigger(FORBIDDEN, {"later": "case"})
+    incident = OpenIncident(
+        at=NOON + HOUR, kind="unauthorized", trigger=trigger, version="v1", about="c-7"
+    )
+    execute_command(service.database, "bears", lambda _: incident)
+    said = say_cause("", trigger, about="c-7", version="v1")
+    assert said.startswith("v1 acted on c-7: its case came later")
+    assert said in html.unescape(browser.as_("cleo").page("/incidents"))
 
 
 @pytest.mark.slow

@@ -147,6 +147,24 @@ def test_a_looser_rule_that_cannot_be_said_is_named(looser):
     assert find_shape_fault(faulty) == "its `loosens` has a wrong type"
 
 
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "a write failed",
+        {},
+        {"kind": "luck", "values": {}},
+        {"kind": "lost-head", "values": {}},
+        {"kind": "forbidden", "values": {"later": "luck"}},
+        {"kind": "clocks-apart", "values": {"clocks": {"wall": "noon"}}},
+    ],
+)
+def test_a_trigger_that_cannot_be_said_is_named(trigger):
+    body = {"trigger": {"kind": "lost-head", "values": {"revision": "2-57"}}}
+    assert find_shape_fault(replace(STOPPED, body=STOPPED.body | body)) == ""
+    faulty = replace(STOPPED, body=STOPPED.body | {"trigger": trigger})
+    assert find_shape_fault(faulty) == "its `trigger` has a wrong type"
+
+
 def test_a_cause_without_words_is_named():
     voided = ProposalVoided(**POLICY, proposal="P-1", cause="luck")
     row = build_row("bears", 1, voided, "", salts=SALTS)

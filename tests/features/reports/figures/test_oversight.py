@@ -8,6 +8,8 @@ import pytest
 from rollout.engine.events import IncidentAcknowledged, IncidentOpened, Resumed, Stopped
 from rollout.features.reports.figures.oversight import compute_oversight
 from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.facts import FORBIDDEN, Trigger
+from rollout.kernel.words import say_cause
 
 HOUR = timedelta(hours=1)
 CREEK = Cell("creek", "day")
@@ -47,7 +49,8 @@ def test_a_drill_is_not_a_stop_in_earnest_and_a_resume_belongs_to_its_own_stop(b
 
 def test_an_incident_says_who_has_seen_it_or_that_nobody_has(begun):
     inputs, at = begun
-    kept = {"kind": "alarm", "effect": "narrowed", "reason": "agreement fell", "cell": CREEK}
+    trigger = Trigger(FORBIDDEN, {"later": "case"})
+    kept = {"kind": "unauthorized", "effect": "recorded", "trigger": trigger, "cell": CREEK}
     told = compute_oversight(
         after(
             inputs,
@@ -60,6 +63,8 @@ def test_an_incident_says_who_has_seen_it_or_that_nobody_has(begun):
     assert (unseen.acknowledged_by, unseen.acknowledged_at) == (None, None)
     assert (seen.acknowledged_by, seen.acknowledged_at, seen.note) == ("ana", at + 2 * HOUR, "snow")
     assert (seen.site, seen.window) == ("creek", "day")
+    assert seen.trigger == {"kind": "forbidden", "values": {"later": "case"}}
+    assert seen.reason == say_cause("", trigger)
 
 
 def test_the_longest_silence_counts_from_the_beginning_and_to_the_end(begun):
