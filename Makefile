@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)# one more than cores: tests wait for disks and processes
 SCRATCH := $(if $(shell test -w /dev/shm && echo yes),/dev/shm,/tmp)# tests make thousands of small databases
-PYTEST := TMPDIR=$${TMPDIR:-$(SCRATCH)} $(BIN)/python -m pytest -q -n auto --dist worksteal
+PYTEST := TMPDIR=$${TMPDIR:-$(SCRATCH)} $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 TRIES :=# --reruns 1: a second try is named in the summary; more than three fail the run
 UNUSED := --snapshot-warn-unused# some snapshots belong to tests of other parts; test-all is strict
 unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it
@@ -31,8 +32,8 @@ demo: .venv/demo ## play the mail room, write its report to rollout-demo/, prepa
 test: .venv/dev ## the fast tests, to run while you work: at most five minutes on two cores
 	$(PYTEST) -m fast $(UNUSED) $(TRIES)
 
-test-sample: .venv/dev ## of the other parts what this commit draws: at most eight minutes; three workers, since tests wait
-	ROLLOUT_TEST_SAMPLE=$${ROLLOUT_TEST_SAMPLE:-$$(git rev-parse HEAD)} $(PYTEST) -n 3 -m "not fast" $(UNUSED) $(TRIES)
+test-sample: .venv/dev ## of the other parts what this commit draws: at most eight minutes
+	ROLLOUT_TEST_SAMPLE=$${ROLLOUT_TEST_SAMPLE:-$$(git rev-parse HEAD)} $(PYTEST) -m "not fast" $(UNUSED) $(TRIES)
 
 test-all: TRIES := --reruns 1
 test-all: .venv/dev ## every part: both engines, exhaustive walks, simulations, browser, faults

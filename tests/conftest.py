@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from tests.collection import Needless, rewrite_share
 from tests.data.compiled_statements import share_statements
 from tests.parts import Spent, mark_parts
-from tests.samples import COMMIT, Sample, file_of_seconds
+from tests.samples import COMMIT, Sample, count_workers, file_of_seconds
 from tests.second_tries import count_tries_in_workers
 
 # Programs that tests start inherit SIGINT where a shell ignores it, and would not end on Ctrl-C.
@@ -40,14 +40,14 @@ def pytest_configure(config):
     if COMMIT:
         file_of_seconds()  # workers inherit its name
     if not hasattr(config, "workerinput"):  # one process alone reports
-        config.pluginmanager.register(Spent(), "parts")
+        config.pluginmanager.register(Spent(count_workers(config)), "parts")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config, items):
     part_of = mark_parts(items)
     if COMMIT:
-        sample = Sample(COMMIT, part_of, file_of_seconds())
+        sample = Sample(COMMIT, part_of, file_of_seconds(), count_workers(config))
         items[:], left_out = sample.choose(items)
         config.hook.pytest_deselected(items=left_out)
         config.pluginmanager.register(sample, "sample")

@@ -9,7 +9,7 @@ from tests.parts import SECOND_TRIES, Spent
 
 def run_again(count):
     """Return what a run has spent in which so many tests were tried again."""
-    spent = Spent()
+    spent = Spent(workers=2)
     for number in range(count):
         report = SimpleNamespace(
             outcome="rerun", nodeid=f"t{number}", keywords=(), duration=0.1, skipped=False

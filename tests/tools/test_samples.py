@@ -16,7 +16,7 @@ def item_of(nodeid, **params):
 def sample_of(part, names, tmp_path, commit="c0ffee"):
     spent = tmp_path / "seconds"
     spent.touch()
-    return Sample(commit, dict.fromkeys(names, part), spent)
+    return Sample(commit, dict.fromkeys(names, part), spent, workers=3)
 
 
 def chosen(part, names, tmp_path, commit="c0ffee"):
@@ -25,11 +25,10 @@ def chosen(part, names, tmp_path, commit="c0ffee"):
     return [item.nodeid for item in items]
 
 
-def test_quarter_of_slow_runs_and_two_commits_take_other_quarters(tmp_path):
-    first, second = (chosen("slow", NAMES, tmp_path, commit) for commit in ("aa", "bb"))
-    assert first == chosen("slow", NAMES, tmp_path, "aa")
-    assert 70 < len(first) < 130
-    assert 40 < len(set(first) - set(second)) < 120
+def test_two_commits_begin_with_other_slow_tests(tmp_path):
+    first, second = (chosen("slow", NAMES, tmp_path, commit)[:100] for commit in ("aa", "bb"))
+    assert first == chosen("slow", NAMES, tmp_path, "aa")[:100]
+    assert 55 < len(set(first) - set(second)) < 95
 
 
 @pytest.mark.parametrize("part", ["fast", "postgres"])
@@ -63,10 +62,10 @@ def test_a_timed_part_is_shuffled_and_ends_when_its_seconds_are_spent(part, tmp_
     assert names != NAMES
     assert names != chosen(part, NAMES, tmp_path, "another")
     sample = sample_of(part, names, tmp_path)
-    report = SimpleNamespace(nodeid=names[0], duration=119.0 * BUDGETS[part])
+    report = SimpleNamespace(nodeid=names[0], duration=179.0 * BUDGETS[part])
     sample.pytest_runtest_logreport(report)
     sample.pytest_runtest_setup(item_of(names[1]))
-    sample.pytest_runtest_logreport(SimpleNamespace(nodeid=names[1], duration=1.1))
+    sample.pytest_runtest_logreport(SimpleNamespace(nodeid=names[1], duration=1.1 * BUDGETS[part]))
     with pytest.raises(pytest.skip.Exception, match="seconds are spent"):
         sample.pytest_runtest_setup(item_of(names[2]))
 
