@@ -119,6 +119,7 @@ async def answer(scope, receive, send):
     await send({"type": "http.response.body"})
 
 
+@pytest.mark.slow
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("parser", ["h11", "selected"])
 def test_a_head_comes_in_time_or_its_connection_ends(parser, monkeypatch):

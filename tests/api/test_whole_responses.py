@@ -77,6 +77,7 @@ def ask_everything(transport, monkeypatch, *, is_entered):
     return answers, done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_entered", [True, False], ids=["one loop", "a loop for each"])
 def test_each_answer_is_that_of_starlettes_client(monkeypatch, is_entered):
     own = ask_everything(_TestClientTransport, monkeypatch, is_entered=is_entered)

@@ -119,6 +119,7 @@ def test_nor_is_a_snapshot_worth_anything_without_one(client, database, service)
     ]
 
 
+@pytest.mark.slow
 @on_sqlite
 @pytest.mark.usefixtures("world")
 def test_the_order_of_a_batch_does_not_matter(client, database):

@@ -8,6 +8,8 @@ from rollout.engine.decide.permissions import AssignedRole
 from tests.factories import NOON
 from tests.features import bear_field as field
 
+pytestmark = pytest.mark.slow
+
 BEARS = "/v1/rollouts/bears"
 BLIND = field.keys(0.1, purpose="audit")[0]
 """The key of a case that the model decides and somebody judges blind: an audited one."""

@@ -7,7 +7,7 @@ import pytest
 from rollout.features.delivery.sender import ChannelMessage, send_in_process
 from tests.features.receivers import serving, webhook
 
-pytestmark = pytest.mark.enable_socket  # receivers on this machine
+pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]  # receivers on this machine
 PIECE = bytes(2**20)
 PIECES = 3 * 2**10
 

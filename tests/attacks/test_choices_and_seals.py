@@ -1,5 +1,7 @@
 """Reports and choices change nothing that anything is decided by."""
 
+import pytest
+
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.reviews import CleaningChoiceRequest
@@ -9,6 +11,8 @@ from rollout.features.training.cleaning import store_choices
 from rollout.live.rollout_state import load_rollout_state
 from tests.factories import DAY, NOON
 from tests.features.reports.test_builder import bears, tick
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["bears"]
 ANA = Caller(

@@ -16,6 +16,8 @@ from tests.features.review_room import ANA, BO, DAY, MINUTE, Room, person, polic
 from tests.features.stored_reviews import HIGH, SUPERVISED
 from tests.live.test_evidence_check import attacking
 
+pytestmark = pytest.mark.slow
+
 ADMIN = person("dan", AssignedRole("admin"))
 UPDATE = "update exposures set {0} where page = 'review' and content = 'prediction'"
 ADDED = (

@@ -19,6 +19,8 @@ from tests.data.databases import on_sqlite
 from tests.factories import DAY, NOON
 from tests.features import bear_field as field
 
+pytestmark = pytest.mark.slow
+
 SECOND = timedelta(seconds=1)
 LONG = 400  # rows
 

@@ -13,6 +13,8 @@ from tests.client.edge_clients import MovableClocks
 from tests.factories import HOUR, NOON
 from tests.features import bear_field as field
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["clocks_agree"]
 
 OWN = bytes(range(100, 132))

@@ -15,6 +15,8 @@ from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, MINUTE, NOON
 
+pytestmark = pytest.mark.slow
+
 CASES = 80
 POLICY = """
 rollout: ramps

@@ -15,6 +15,8 @@ from rollout.live.tick_passes import Ticker
 from tests.attacks.test_invented_decisions import POLICY
 from tests.factories import DAY, MINUTE, NOON
 
+pytestmark = pytest.mark.slow
+
 CASES = 160
 PEOPLE = "accounts: [{account: people, reviewers: [r*]}]"
 AGREEING = [n for n in range(CASES) if n % 5 < 3]  # the model is right in 60 %

@@ -22,6 +22,8 @@ from rollout.live.tick_passes import Ticker
 from tests.data.conftest import database, other, url
 from tests.factories import HOUR, MINUTE, NOON
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["database", "other", "url"]
 POLICY = """
 rollout: shop

@@ -57,6 +57,7 @@ def list_units(database):
         return [(u.version, u.exclusion_reason) for u in units if u.track == "gate"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("v1", "v1b"), ("v1b", "v1")])
 def test_of_two_names_that_answer_a_case_the_first_received_counts(
     client, clock, database, ramps, names
@@ -86,6 +87,7 @@ def test_of_two_names_that_answer_a_case_the_first_received_counts(
     assert rebuild_derived_tables(database, "ramps").rows == ()
 
 
+@pytest.mark.slow
 def test_a_content_that_came_after_a_first_question_is_known_too(client, database, ramps):
     question = {"site": "creek", "at": NOON.isoformat(), "version": "v1", "key": "c0"}
     client.by("ingest").post("/v1/rollouts/ramps/assignments", json=question)

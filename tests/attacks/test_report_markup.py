@@ -24,6 +24,8 @@ from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, HOUR, NOON
 from tests.features.reports.test_builder import VIEWER
 
+pytestmark = pytest.mark.slow
+
 EVE = Caller(
     "eve", role_assignments=(AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears"))
 )

@@ -24,6 +24,8 @@ from rollout.live.service import build_service
 from tests.attacks.test_reports_that_tell import EVE
 from tests.features.review_room import ANA, BO, DAN, START, Room
 
+pytestmark = pytest.mark.slow
+
 EVE_BEFORE = Caller("eve", role_assignments=(AssignedRole("viewer", "bears"),))
 """The same person before they were let review."""
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)

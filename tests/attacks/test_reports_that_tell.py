@@ -29,6 +29,8 @@ from rollout.features.reports.builder import (
 )
 from tests.features.review_room import ANA, DAN, START, Room
 
+pytestmark = pytest.mark.slow
+
 HOUR = timedelta(hours=1)
 EVE = Caller(
     "eve", role_assignments=(AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears"))

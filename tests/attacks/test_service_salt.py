@@ -17,6 +17,8 @@ from tests.api.assignments.autonomous_bears import clocks_agree
 from tests.api.bears import POLICY, V1
 from tests.api.test_rights_matrix import MATRIX
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["clocks_agree"]
 
 SHARED, OWN = bytes(range(32)), bytes(range(100, 132))

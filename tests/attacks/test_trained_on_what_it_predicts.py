@@ -17,6 +17,8 @@ from tests.attacks.test_invented_decisions import POLICY
 from tests.attacks.test_left_out_cases import AGREEING, CASES, PEOPLE, cases, predictions
 from tests.factories import DAY, NOON
 
+pytestmark = pytest.mark.slow
+
 GUARD = "guards: [{measure: agreement, at_least: 80%, then: shadow}]\n"
 ALWAYS, LATER = "2099-01-01T00:00:00Z", timedelta(hours=2)
 

@@ -45,6 +45,7 @@ def test_a_viewer_who_becomes_a_reviewer_is_not_given_what_they_exported(room):
     assert room.take(REVIEWER) is None
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_an_export_of_one_site_counts_no_case_of_another(room):
     """How many are open elsewhere is not theirs to know."""

@@ -39,6 +39,7 @@ def test_help_shows_an_example(command):
     assert "Example" in done.stdout
 
 
+@pytest.mark.slow
 def test_replay_prints_when_the_cell_was_widened(folder):
     done = run("replay", "policy.yaml", *FILES)
     assert done.exit_code == 0, done.output
@@ -47,6 +48,7 @@ def test_replay_prints_when_the_cell_was_widened(folder):
     assert "simulated" in done.stdout
 
 
+@pytest.mark.slow
 def test_replay_as_json_prints_nothing_else(folder):
     done = run("replay", "policy.yaml", *FILES, "--json")
     assert json.loads(done.stdout)["schema"] == "rollout-report/1"
@@ -66,6 +68,7 @@ def test_a_policy_from_a_pipe_is_read_wholly(folder, monkeypatch, words):
     assert "ramp" in done.stdout
 
 
+@pytest.mark.slow
 def test_without_approvals_nothing_is_widened(folder):
     done = run("replay", "policy.yaml", *FILES, "--approve-after", "never", "--out", "out")
     assert done.exit_code == 0, done.output
@@ -85,6 +88,7 @@ def test_the_same_files_give_the_same_ledger_and_another_salt_another(folder):
     assert b"RecordsCounted" not in ledgers[0]  # its evidence is its files: decision record 0031
 
 
+@pytest.mark.slow
 def test_a_ledger_that_was_touched_is_refused_by_its_line(folder):
     run("replay", "policy.yaml", *FILES, "--out", "out")
     ledger = folder / "out/ledger.jsonl"
@@ -98,6 +102,7 @@ def test_a_ledger_that_was_touched_is_refused_by_its_line(folder):
     assert f"line {place + 1}" in done.output
 
 
+@pytest.mark.slow
 def test_a_ledger_cut_short_is_whole_unless_its_head_is_known(folder):
     run("replay", "policy.yaml", *FILES, "--out", "out")
     ledger = folder / "out/ledger.jsonl"
@@ -159,6 +164,7 @@ def test_a_wrong_policy_gets_one_line_for_each_fault(folder):
     assert len([line for line in done.output.splitlines() if "policy.yaml:" in line]) == 2
 
 
+@pytest.mark.slow
 def test_records_of_another_site_leave_nothing_to_replay_and_say_so(folder):
     (folder / "policy.yaml").write_text(POLICY.replace("ramp-a", "ramp-z"), encoding="utf-8")
     done = run("replay", "policy.yaml", *FILES)
@@ -166,12 +172,14 @@ def test_records_of_another_site_leave_nothing_to_replay_and_say_so(folder):
     assert "unknown site" in done.output
 
 
+@pytest.mark.slow
 def test_init_writes_a_policy_that_plan_reads(folder):
     drafted = run("init", "predictions.csv", "decisions.csv")
     (folder / "drafted.yaml").write_text(drafted.stdout, encoding="utf-8")
     assert run("plan", "drafted.yaml").exit_code == 0
 
 
+@pytest.mark.slow
 def test_plan_says_where_the_next_reviews_help_most(folder):
     (folder / "policy.yaml").write_text(POLICY.replace("92%", "98%"), encoding="utf-8")
     done = run("plan", "policy.yaml", *FILES, "--next", "300")
@@ -184,6 +192,7 @@ def test_plan_says_where_the_next_reviews_help_most(folder):
     assert plan["cells"][0]["version"] == "v1"
 
 
+@pytest.mark.slow
 def test_plan_takes_recorded_traffic(folder):
     done = run("plan", "policy.yaml", *FILES)
     assert done.exit_code == 0, done.output

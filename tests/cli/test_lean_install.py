@@ -7,6 +7,8 @@ import pytest
 from tests.docs.pages import ROOT
 from tests.lean import OPTIONAL, run_lean
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = """
 from rollout.cli.main import app
 for words in sys.stdin.read().splitlines():

@@ -127,6 +127,7 @@ def test_an_approval_a_stop_and_a_resume_through_the_service(database, keys, url
     assert (row["actor"][:2], row["access_head"] > 0) == ("u-", True)
 
 
+@pytest.mark.slow
 def test_a_policy_through_the_service(tmp_path, keys, url):
     there = {"key": keys["ana"], "server": url}
     path = tmp_path / "policy.yaml"
@@ -138,6 +139,7 @@ def test_a_policy_through_the_service(tmp_path, keys, url):
     assert "proposed as P-2" in done("apply", str(path), **there)
 
 
+@pytest.mark.slow
 def test_a_review_plan_of_a_running_rollout(tmp_path, keys, url):
     there = {"key": keys["screen"], "server": url}
     path = tmp_path / "policy.yaml"
@@ -163,6 +165,7 @@ def test_a_refusal_is_printed_in_the_words_of_the_service(keys, url, words, says
     assert (found.exit_code, says in found.stderr) == (2, True), found.output
 
 
+@pytest.mark.slow
 def test_a_key_that_is_none_and_a_server_that_is_not_there(database, url):
     found = run("status", "bears", key="ro_00_00", server=url)
     assert (found.exit_code, bool(found.stderr)) == (2, True)

@@ -68,6 +68,7 @@ def spoil(body, path, value):
 QUESTIONS = [("creek", "v1", 0.97), ("lake", "v1", None), ("creek", "v2", 0.5)]
 
 
+@pytest.mark.slow
 def test_each_part_that_is_spoilt_is_refused_or_leaves_answers():
     read = 0
     for path in list_places(BEFORE):

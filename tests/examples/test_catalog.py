@@ -87,6 +87,7 @@ def test_a_key_that_no_description_has_is_refused():
         ExampleSystem(**described, hold="x")
 
 
+@pytest.mark.slow
 def test_the_command_lists_them_as_text_and_as_json():
     text = CliRunner().invoke(app, ["demo", "--list"]).output
     assert re.findall(r"^([a-z-]+): ", text, re.MULTILINE) == list(EXAMPLES)

@@ -13,6 +13,8 @@ from rollout.live.tick_passes import Ticker
 from tests.engine.slots.stories import a_history
 from tests.live.test_live import ANA, BY_CASE, STORY, replayed, scope_of, until
 
+pytestmark = pytest.mark.slow
+
 SLOW = BY_CASE.replace("grace: 1h", "grace: 10h")
 ASKS_MORE = SLOW.replace(
     "require: [{measure: agreement",

@@ -84,6 +84,7 @@ QUESTIONS = st.builds(
 )
 
 
+@pytest.mark.slow
 @examples(
     given(
         st.sampled_from(sorted(ROLLOUTS)),

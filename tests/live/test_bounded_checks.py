@@ -16,6 +16,8 @@ from rollout.live.rollout_state import load_rollout_state
 from tests.live.test_evidence_check import attacking, database
 from tests.live.test_live import written
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["database"]
 
 

@@ -126,6 +126,7 @@ def test_a_tally_changed_by_hand_is_found(database):
     assert all("says" in line and line.startswith("counts: slot ") for line in lines)
 
 
+@pytest.mark.slow
 def test_tallies_that_are_gone_are_found(database):
     change(database, delete(tables.counts))
     assert all(MISSING in line for line in found_and_put_right(database))

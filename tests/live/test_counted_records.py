@@ -36,6 +36,8 @@ from tests.live.test_evidence_check import (
 )
 from tests.live.test_live import begun, written
 
+pytestmark = pytest.mark.slow
+
 HOUR = timedelta(hours=1)
 LAST = to_instant(SLOTS[-1], HOUR)
 KEY = HISTORY.cases["case_key"][0]

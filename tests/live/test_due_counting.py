@@ -110,6 +110,7 @@ def tick_meanwhile(database, work):
 ANA = [("v1", "gate", "ana"), ("v1", "guard", "ana")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["case", "episode"])
 def test_records_that_come_between_reading_and_storing_are_counted_with_the_others(database, unit):
     """Their queue entry exists already, and goes with the case."""

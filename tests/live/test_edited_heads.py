@@ -16,6 +16,8 @@ from tests.live.test_consistency_check import HISTORY, SLOTS
 from tests.live.test_evidence_check import HOUR, tick_often
 from tests.live.test_live import begun, written
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=ENGINES)
 def database(request, tmp_path):

@@ -137,6 +137,7 @@ def rehash(transaction, condition):
     transaction.execute(update(tables.decisions).where(condition).values(record_hash=record_hash))
 
 
+@pytest.mark.slow
 def test_an_edit_with_the_right_hash_is_found_by_the_unit(database):
     with attacking(database, "decisions") as transaction:
         condition = counted_decision(transaction)
@@ -174,6 +175,7 @@ def test_a_deleted_record_is_found(database):
     assert any("changed or are missing" in fault for fault in checked(database).faults)
 
 
+@pytest.mark.slow
 def test_a_unit_that_its_records_dont_give_is_found(database):
     with attacking(database, "counted_units") as transaction:
         units = tables.counted_units
@@ -190,6 +192,7 @@ def test_a_unit_that_its_records_dont_give_is_found(database):
     assert any("not those of the tick's digest" in fault for fault in faults)
 
 
+@pytest.mark.slow
 def test_a_unit_with_another_reviewer_than_its_decision_is_found(database):
     with attacking(database, "counted_units") as transaction:
         units = tables.counted_units

@@ -25,6 +25,8 @@ from tests.data.snapshots import filled_once
 from tests.engine.slots.stories import a_history
 from tests.live.test_live import ANA, BY_CASE, STORY, begun, replayed
 
+pytestmark = pytest.mark.slow
+
 POLICY = parse_policy(BY_CASE)
 HISTORY = a_history(replace(STORY, slots=24), POLICY)
 SLOTS, _ = replayed(HISTORY, POLICY, None)

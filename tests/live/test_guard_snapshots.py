@@ -41,6 +41,8 @@ from tests.live.guarded_shop import (
     write_policy,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["_snapshots_of_few_cases"]
 
 

@@ -46,6 +46,8 @@ from tests.live.test_evidence_snapshots import (
 )
 from tests.live.test_live import ANA, BY_CASE, written
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["_snapshots_of_few_units"]
 FIELDS = list(UnitArrays.__annotations__)
 

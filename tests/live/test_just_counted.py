@@ -71,6 +71,7 @@ def read_back(monkeypatch):
     return reads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["case", "episode"])
 def test_an_ordinary_tick_reads_no_counted_unit_back(database, read_back, unit):
     apply_text(database, unit)

@@ -17,6 +17,8 @@ from tests.live.guarded_shop import (
     note_loaded,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["_snapshots_of_few_cases"]
 
 

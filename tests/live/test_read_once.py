@@ -8,6 +8,8 @@ from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, MINUTE
 from tests.live.guarded_shop import BY_EPISODE, SITES, Shop, list_all, note_loaded
 
+pytestmark = pytest.mark.slow
+
 LONG_AGO = 2 * HOUR  # so that a case is due when it arrives
 
 

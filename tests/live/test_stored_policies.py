@@ -3,8 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.kernel.policy_files.test_reader import HOURS, SMALL
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import sys

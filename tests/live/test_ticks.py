@@ -63,6 +63,8 @@ from tests.live.test_live import (
     written,
 )
 
+pytestmark = pytest.mark.slow
+
 POLICY = parse_policy(BY_CASE)
 TICK = POLICY.tick
 HISTORY = a_history(replace(STORY, slots=40), POLICY)

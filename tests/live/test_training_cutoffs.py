@@ -25,6 +25,8 @@ from tests.live.test_consistency_check import HISTORY, SLOTS
 from tests.live.test_evidence_check import HOUR, attacking, tick_often
 from tests.live.test_live import written
 
+pytestmark = pytest.mark.slow
+
 SENDER = Caller("cam", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
 ADMIN = Caller("zoe", role_assignments=(AssignedRole("admin"),))
 FIRST, LATER = to_instant(SLOTS[0], HOUR), to_instant(SLOTS[1], HOUR)

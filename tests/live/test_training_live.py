@@ -17,6 +17,8 @@ from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import CREEK, POLICY, approved, founded, scope_of, tick, widened
 from tests.factories import NOON, TICK
 
+pytestmark = pytest.mark.slow
+
 VIEWER = Caller("vi", role_assignments=(AssignedRole("viewer"),))
 STAGES = "stages: [{id: supervised, blind: 50%}, {id: autonomous, blind: 20%, audit: 25%}]\n"
 CASES = 200

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.scopes import TickSlots
 from rollout.engine.decide.commands import Actor
@@ -14,6 +16,8 @@ from tests.data.databases import on_sqlite
 from tests.features.process.test_health_checks import POLICY
 from tests.live.test_live import begun, count_waiting
 from tests.live.test_ticks import HISTORY, SLOTS, TICK
+
+pytestmark = pytest.mark.slow
 
 LAST = to_instant(SLOTS[-1], TICK)
 PAGE = PageSize(entries=100, cases=100)

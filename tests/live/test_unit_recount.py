@@ -3,6 +3,8 @@
 from contextlib import suppress
 from datetime import timedelta
 
+import pytest
+
 from rollout import faults
 from rollout.data.tables.tables import counted_units
 from rollout.engine.decide.commands import Actor
@@ -16,6 +18,8 @@ from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, NOON
 from tests.faults.kinds import Arm, Injected, raises
+
+pytestmark = pytest.mark.slow
 
 MINUTE = timedelta(minutes=1)
 POLICY = """

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ ATTRIBUTES = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(SITES),
     st.integers(0, 2 * 366 * 86_400 - 1),

@@ -134,6 +134,7 @@ def test_a_table_that_sqlite_copied_lost_its_triggers_and_they_are_named(tmp_pat
         )
 
 
+@pytest.mark.slow
 def test_an_upgrade_that_fails_changes_nothing(current, further):
     fill(current)
     before = contents(current)

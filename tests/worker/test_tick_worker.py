@@ -27,6 +27,8 @@ from tests.live.test_ticks import HISTORY, SLOTS
 from tests.live.test_ticks import TICK as SLOT
 from tests.migrations.further import FURTHER, HEAD
 
+pytestmark = pytest.mark.slow
+
 FIRST, LAST = to_instant(SLOTS[0], SLOT), to_instant(SLOTS[-1], SLOT)
 on_both = pytest.mark.parametrize("url", ENGINES, indirect=True)
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)

@@ -143,6 +143,7 @@ def test_clocks_that_disagree_open_one_incident_and_widen_nothing(still, databas
     assert max(e.at for e in events) < NOON + timedelta(hours=1)  # the ledger is not poisoned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step", [timedelta(hours=1), timedelta(hours=-1), timedelta(days=366)], ids=str
 )

@@ -167,6 +167,7 @@ def test_single_records_end_a_large_failure_once_they_are_as_many(recorded, data
     assert sent >= failure.rows / 10  # each record's case takes some rows, of several tables
 
 
+@pytest.mark.slow
 def test_a_failed_purge_ends_when_nothing_is_left_to_delete(recorded, database):
     database.append_failures.record_failure("bears", "RecordsPurged", "full", rows=490)
     assert recorded.decider() == "human"

@@ -86,6 +86,7 @@ def test_a_new_version_is_told_and_people_decide(client, database, bears):
         assert list(VersionStore(transaction, rollout).list_all()) == ["v1", "v2"]
 
 
+@pytest.mark.slow
 def test_made_up_versions_are_not_kept_beyond_twenty(client, database, bears):
     for number in range(30):
         ask(client, version=f"made-up-{number}")

@@ -14,6 +14,8 @@ from tests.api.test_shell import POLICY, problem_of
 from tests.api.training.test_cleanings import RAMPS, judged
 from tests.factories import NOON
 
+pytestmark = pytest.mark.slow
+
 LATER = timedelta(days=2)
 HEAT = "levers: [{id: heat, number: {in: C, from: 0, to: 40, tolerance: 1}}, "
 

@@ -109,6 +109,7 @@ def test_a_timeline_has_the_figures_of_the_cells_evidence(client, door, service,
     assert compared
 
 
+@pytest.mark.slow
 def test_a_version_can_be_chosen_and_changes_nobody_elses_figures(service, database, told):
     tick(database, told[-1])
     cell = list_cells(service)[0]

@@ -115,6 +115,7 @@ def test_what_is_read_for_people_is_what_the_ticker_decided_on(database, story):
     assert stood.scope.proposals
 
 
+@pytest.mark.slow
 def test_what_was_counted_later_is_seen_at_the_next_look(client, door, database, clock, story):
     client = by_viewer(client, door)
     before = client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed_units"]

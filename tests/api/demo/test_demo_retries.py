@@ -23,6 +23,8 @@ from rollout.features.demo.simulated_cases import get_prediction_time
 from rollout.features.demo.stage import build_case_records
 from rollout.live.clock import ManualClock
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = find_example(MAIL_ROOM)
 ANSWER = {"decider": "human", "exposure": "blind", "permit": None}
 

@@ -113,6 +113,7 @@ def test_they_are_the_pairs_that_differ_the_largest_loss_first(three, client):
     assert keys(client, limit=1) == ["first"]
 
 
+@pytest.mark.slow
 def test_the_index_says_of_each_case_what_the_records_of_the_span_say(client, clock, database):
     """A span lists, beside others, where the version was surer than it is on average."""
     counted(client, clock, database, some_pairs())
@@ -135,6 +136,7 @@ def test_the_index_says_of_each_case_what_the_records_of_the_span_say(client, cl
         assert own == theirs
 
 
+@pytest.mark.slow
 def test_the_index_lists_what_compare_lists_of_the_same_pairs(client, clock, database, tmp_path):
     pairs = list(some_pairs(120, seed=4))
     counted(client, clock, database, pairs)

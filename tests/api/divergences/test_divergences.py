@@ -174,6 +174,7 @@ def test_file_is_the_one_of_console_and_report(client, service, clock, door):
     assert [*lines[0]] == [*COLUMNS, "attribute:light"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("closed")
 @pytest.mark.parametrize("by", CLIENTS)
 def test_programs_see_counted_cases_on_which_no_blind_decision_can_count(

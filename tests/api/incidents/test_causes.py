@@ -10,6 +10,8 @@ from tests.api.bears import V1
 from tests.api.test_shell import problem_of
 from tests.features.incidents.cause_town import END, build_town
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def town(clock, database):

@@ -16,6 +16,8 @@ from tests.factories import DAY, HOUR, NOON
 from tests.features import bear_field as field
 from tests.features.reports.test_builder import keep
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = Path(__file__).parents[3] / "config/report.schema.json"
 PATH = "/v1/rollouts/bears/reports"
 SPAN = {"since": (NOON - DAY).isoformat(), "until": NOON.isoformat()}

@@ -17,6 +17,8 @@ from tests.data.snapshots import filled_once
 from tests.engine.slots.stories import a_history
 from tests.live.test_live import BY_CASE, STORY, replayed
 
+pytestmark = pytest.mark.slow
+
 STRICT = BY_CASE.replace("50%}], risk", "80%}], risk").replace("70%}]", "85%}]")
 PLAN = "/v1/rollouts/story/review-plan"
 

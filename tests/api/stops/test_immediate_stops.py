@@ -38,6 +38,8 @@ from tests.data.databases import on_postgresql, on_sqlite
 from tests.factories import NOON
 from tests.features import bear_field as field
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["_clocks_agree", "bears", "replica", "second"]
 
 

@@ -315,6 +315,7 @@ def test_a_stop_does_not_wait_for_a_database_that_hangs(town, database, monkeypa
     assert answers[0].status_code == 503
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_stop_holds_while_another_program_locks_the_file(database, clock, tmp_path, monkeypatch):
     monkeypatch.setitem(SQLITE_PRAGMAS, "busy_timeout", ("20", 20))

@@ -21,6 +21,8 @@ from tests.api.records.test_records import case, decision, prediction, sent_apar
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
 
+pytestmark = pytest.mark.slow
+
 RAMPS = "/v1/rollouts/ramps"
 LATER = timedelta(days=2)
 

@@ -38,6 +38,7 @@ def sign_in(browser, answer):
     return browser.post("/console/sign-in", data=fields, follow_redirects=False)
 
 
+@pytest.mark.slow
 def test_a_form_sent_after_the_session_ended_is_not_sent_and_leads_back_to_its_page(
     browser, clock, proposal, service
 ):

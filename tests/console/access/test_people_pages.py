@@ -127,6 +127,7 @@ def test_somebody_is_signed_out_by_an_admin(browser, clock):
     assert browser.get("/console/settings", follow_redirects=False).status_code == 303
 
 
+@pytest.mark.slow
 def test_a_link_is_shown_once_with_the_consoles_address_and_opens_the_door(browser):
     here = "/settings/users/vic"
     number = access_revision(browser.as_("ada").page(here))
@@ -189,6 +190,7 @@ def test_nobody_of_that_name_is_not_found(browser):
     assert "Refused: there is no account zed" in browser.as_("ada").page("/settings/users/zed", 404)
 
 
+@pytest.mark.slow
 def test_who_reviews_where_names_the_sites_without_anybody(browser, service):
     ada = load_local_caller(service.database, "ada")
     policy = parse_policy(POLICY)

@@ -16,6 +16,8 @@ from tests.features.access.factors import build_signing, code_at
 from tests.features.access.test_sign_in import QUICK
 from tests.features.houses import PASSWORD, chance
 
+pytestmark = pytest.mark.slow
+
 PATH = "/settings/second-factor"
 MINUTE = timedelta(minutes=1)
 

@@ -12,6 +12,8 @@ from rollout.features.cells.overview import load_cell_timeline
 from rollout.features.reports.figures.timeline_parts import TimelineRequest
 from tests.console.cells.test_rollout_page import story
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["story"]
 CELLS = re.compile(r'href="/console(/rollouts/story/cells/[^"]+)"')
 

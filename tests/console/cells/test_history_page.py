@@ -133,6 +133,7 @@ def test_a_link_names_its_instant_to_the_microsecond():
     assert parse_requested_time(format_link_time(when), "Asia/Tokyo", NOON + DAY).at == when
 
 
+@pytest.mark.slow
 def test_the_history_goes_on_a_page_at_a_time(browser, database, service):
     ana = load_local_caller(database, "ana")
     for hour in range(9):

@@ -44,6 +44,7 @@ def weighed(service, database):
     return service
 
 
+@pytest.mark.slow
 def test_a_cells_page_has_bias_limits_and_concordance(weighed, browser, monkeypatch):
     page = browser.as_("ana").page(CELL)
     assert 'aria-label="Numbers of v1 for alarm"' in page

@@ -3,6 +3,8 @@
 import re
 from datetime import timedelta
 
+import pytest
+
 from api.cells.overview_pages import (
     VISITS_COOKIE,
     _format_heading,
@@ -81,6 +83,7 @@ def test_a_task_says_that_its_cell_is_stopped(browser, database):
     assert "stopped now" in page
 
 
+@pytest.mark.slow
 def test_a_stop_and_its_resume_come_before_widenings(browser, database):
     bears.tick(database, NOON, cells=(bears.CREEK, bears.LAKE))
     stop(database, bears.LAKE)
@@ -102,6 +105,7 @@ def test_a_stop_and_its_resume_come_before_widenings(browser, database):
     assert len(list_tasks("ana")) == 2
 
 
+@pytest.mark.slow
 def test_each_rollout_says_how_many_cells_stand_where(browser, database):
     page = browser.as_("vic").page("/")
     assert "Shadow everywhere." in page
@@ -222,6 +226,7 @@ def test_cells_with_events_of_seven_days_have_a_small_timeline(browser, database
     assert RECENT not in browser.as_("vic").page("/")
 
 
+@pytest.mark.slow
 def test_small_timelines_cost_a_handful_of_statements(browser, database, monkeypatch):
     bears.widened(database, NOON, bears.CREEK)
     bears.widened(database, NOON, bears.LAKE)

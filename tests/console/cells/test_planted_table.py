@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from rollout.features.reports.figures import evidence_facts
 from rollout.features.reports.figures.evidence_facts import PlantedRecall
 from rollout.kernel.statistics.intervals import compute_share
@@ -11,6 +13,7 @@ from tests.console.told_cases import CLOSED
 RECALL = PlantedRecall("alarm", "bear", compute_share(38, 40), compute_share(0, 0), missing=2)
 
 
+@pytest.mark.slow
 def test_the_cells_page_shows_both_shares_with_their_numbers(told, browser, database, monkeypatch):
     Ticker(database, "bears", "one").tick(CLOSED)
     page = browser.as_("vic").page("/rollouts/bears/cells/creek/day")

@@ -72,6 +72,7 @@ def test_one_widening_alone_leads_to_its_page(browser, database):
     assert f'class="btn btn-primary" href="/console{BEARS}/proposals/P-1"' in page
 
 
+@pytest.mark.slow
 def test_a_stop_leads_to_its_own_next_step_before_any_widening(browser, service):
     database = service.database
     bears.tick(database, NOON, cells=(bears.CREEK, bears.LAKE))

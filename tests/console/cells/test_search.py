@@ -46,6 +46,7 @@ def test_each_kind_is_found_by_who_may_open_its_page(browser, filled):
     assert found(browser, "BO", "ada") == [("User", "bo")]
 
 
+@pytest.mark.slow
 def test_each_hit_leads_to_a_page(browser, filled):
     append_counts(filled.database, NOON + DAY, 1)  # an entry that the ledger hides by default
     browser.as_("ada")

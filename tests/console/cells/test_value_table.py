@@ -97,6 +97,7 @@ def test_values_beyond_twenty_are_counted():
     assert table.notes == ("3 more values met less often.",)
 
 
+@pytest.mark.slow
 def test_the_table_is_on_the_cells_page_and_the_share_on_the_proposals(
     browser, database, monkeypatch
 ):

@@ -22,6 +22,8 @@ from tests.factories import DAY, NOON
 from tests.features.reports.conftest import BEARS, records_of, story
 from tests.features.reports.conftest import NOON as BEGAN
 
+pytestmark = pytest.mark.slow
+
 PATH = "/rollouts/bears/settings/what-if"
 ENDLESS = (sys.executable, "-c", "import sys; sys.stdin.read()")
 

@@ -21,6 +21,8 @@ from tests.console.told_cases import (
 )
 from tests.page_text import collapse_space
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def told(told):

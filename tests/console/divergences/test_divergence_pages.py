@@ -140,6 +140,7 @@ def test_each_part_of_the_filter_filters_and_stays_in_the_form(browser, told, qu
         assert f'value="{value}"' in page or f"selected>{value}<" in page
 
 
+@pytest.mark.slow
 def test_slices_that_the_policy_names_can_be_chosen(browser, service, clock):
     sliced(service.database)
     judged(service.database, "a", "bear", "none", attributes={"camera": "north"})
@@ -181,6 +182,7 @@ def test_a_filter_that_means_nothing_comes_back_with_what_was_typed(
         assert part.partition("=")[2] in page
 
 
+@pytest.mark.slow
 def test_a_long_list_comes_in_pages_that_say_where_they_are(browser, service, clock):
     for n in range(30):
         judged(service.database, f"c{n:02}", "bear", "none", sure=0.5 + n / 100)
@@ -218,6 +220,7 @@ def test_the_table_is_in_the_form_of_a_reports_and_holds_the_filter(browser, tol
     assert browser.get(f"/console{HERE}.csv?since=x").status_code == 422
 
 
+@pytest.mark.slow
 def test_rows_to_train_on_are_the_bytes_of_the_api(browser, told):
     browser.as_("vic")
     for form in ("jsonl", "csv"):
@@ -231,6 +234,7 @@ def test_rows_to_train_on_are_the_bytes_of_the_api(browser, told):
     assert browser.get("/console/rollouts/bears/training?form=exe").status_code == 422
 
 
+@pytest.mark.slow
 def test_markup_in_keys_attributes_reasons_and_filters_is_text(browser, service, clock):
     sliced(service.database)
     nasty = {"camera": NASTY, NASTY: "x", "<b>lens</b>": "<u>"}
@@ -286,6 +290,7 @@ def test_pictures_stand_in_the_page_only_where_its_policy_lets_them(browser, ser
     assert "data:text" not in page
 
 
+@pytest.mark.slow
 def test_an_empty_list_says_why_and_what_to_do(browser, service, clock):
     clock.advance(CLOSED - NOON)
     count(service.database)
@@ -313,6 +318,7 @@ def test_a_rollout_in_which_no_version_was_seen_says_so(browser, service):
     assert "No model version has sent predictions yet" in page
 
 
+@pytest.mark.slow
 def test_numbers_differ_beyond_their_tolerance_and_have_no_matrix(browser, service, clock):
     apply_policy(
         service.database, SCALES, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32)
@@ -335,6 +341,7 @@ def test_numbers_differ_beyond_their_tolerance_and_have_no_matrix(browser, servi
     assert "Relabel as 12.5, by ana" in browser.page(here)
 
 
+@pytest.mark.slow
 def test_sets_differ_below_their_overlap_and_are_relabelled_as_text(browser, service, clock):
     apply_policy(service.database, SETS, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     models = {"same": "nike;puma", "near": "nike", "far": "ikea;nike", "no": "ikea"}

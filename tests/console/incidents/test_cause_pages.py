@@ -106,6 +106,7 @@ def test_a_filter_of_divergences_is_kept(browser, caused):
     assert "lens = new" in read_headline(text)
 
 
+@pytest.mark.slow
 def test_who_may_be_asked_blind_is_led_to_whole_batches(browser, service, caused):
     newcomer(service, "nan", AssignedRole("viewer"), AssignedRole("reviewer"))
     text, path = follow_cause(browser, browser.as_("nan").page(FILTER))

@@ -285,6 +285,7 @@ def test_the_open_ones_are_read_in_pages(browser, service, alarmed, monkeypatch)
     assert browser.page("/incidents?older=eHg", 422)
 
 
+@pytest.mark.slow
 def test_incidents_that_are_counted_and_not_opened_are_said_on_both_pages(browser, service):
     for n in range(52):
         told = OpenIncident(at=NOON, kind="unauthorized", reason=f"{n}", cell=CREEK, about=f"{n}")

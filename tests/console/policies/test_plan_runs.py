@@ -15,6 +15,8 @@ from tests.api.bears import STRICTER
 from tests.factories import NOON
 from tests.page_text import collapse_space
 
+pytestmark = pytest.mark.slow
+
 PATH = "/rollouts/bears/settings"
 
 

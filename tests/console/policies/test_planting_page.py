@@ -77,6 +77,7 @@ def test_none_but_admins_declare(browser, service, name):
     assert browser.page("/rollouts/bears/settings", 403 if name == "rita" else 200).count(PATH) == 0
 
 
+@pytest.mark.slow
 def test_the_page_names_what_gates_require():
     policy = parse_policy((EXAMPLES / "bears/policy.yaml").read_text(encoding="utf-8"))
     (text,) = list_planted_conditions(policy)

@@ -100,6 +100,7 @@ def test_a_plan_against_a_policy_that_is_gone_is_refused_and_the_text_kept(brows
     assert in_force(service).number == 2
 
 
+@pytest.mark.slow
 def test_every_letter_of_a_text_survives_planning(browser, service):
     odd = "\n" + STRICTER + "# 5 % & <b> 'x' \"y\"   \n\n"
     _, fields = planned(browser.as_("ada"), odd)
@@ -127,6 +128,7 @@ def test_a_text_of_another_rollout_is_refused(browser):
     assert "Refused: the text is of otters, not of bears" in text
 
 
+@pytest.mark.slow
 def test_a_rollout_is_made_of_its_first_policy(browser, service):
     page, fields = planned(browser.as_("ada"), SMALL, on="/new")
     assert "Every cell starts in shadow" in page
@@ -144,6 +146,7 @@ def test_a_rollout_is_made_by_admins_alone(browser):
     browser.submit("/new", 403, on="/settings", text=SMALL, against="", apply="yes")
 
 
+@pytest.mark.slow
 def test_a_policy_that_is_too_long_is_refused_before_it_is_read(browser):
     long = POLICY + "#" * 400_000
     assert "at most 400,000 are allowed" in browser.as_("ada").submit(PATH, 422, text=long).text

@@ -13,6 +13,8 @@ from tests.features.cells.test_new_values import (
     _a_story_shorter_than_a_week as a_story_shorter_than_a_week,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["a_story_shorter_than_a_week"]
 MARK = re.compile(r"<li[^>]*>(?:(?!</li>).)*first counted case with group = new</li>", re.DOTALL)
 

@@ -33,6 +33,8 @@ from tests.console.proposals.raised_proposals import LIST, XSS, add_version, hea
 from tests.console.told_cases import CLOSED, asked_again, judged, mia
 from tests.factories import DAY, MET, NOON, TICK, TURNED
 
+pytestmark = pytest.mark.slow
+
 P1, P2 = f"{LIST}/P-1", f"{LIST}/P-2"
 
 

@@ -58,6 +58,7 @@ def acted(key="c1", by="model", permission="authorized", revision=2, **more):
     )
 
 
+@pytest.mark.slow
 def test_a_case_is_explained_in_words(browser, service, clock):
     judged(service.database, "c1", "bear", "none", attributes={"camera": "north"})
     tell(
@@ -127,6 +128,7 @@ def test_an_act_without_permission_is_told_in_words_and_not_by_colour_alone(brow
     assert "Unauthorized Unauthorized: nothing in the scope allowed it." in told
 
 
+@pytest.mark.slow
 def test_a_case_that_somebody_may_judge_shows_them_nothing_of_what_was_said(browser, service):
     mia(service)
     database = service.database

@@ -13,6 +13,8 @@ from rollout.live.tick_passes import Ticker
 from tests.live.test_live import ANA
 from tests.live.test_live_senders import ROLES, list_sent, send_as_received
 
+pytestmark = pytest.mark.slow
+
 DAYS, WEEKS = 3, 21
 
 

@@ -25,6 +25,8 @@ from tests.console.told_cases import AT, CLOSED, NASTY, newcomer, some
 from tests.data.snapshots import filled_once
 from tests.factories import NOON
 
+pytestmark = pytest.mark.slow
+
 MADE = {"rollout": "bears", "name": "week", "since": "", "until": "", "view": "operator"}
 DAY_ONE = CLOSED.replace(day=2, hour=0)
 

@@ -14,6 +14,8 @@ from tests.console.told_cases import CLOSED, some
 from tests.factories import NOON
 from tests.page_text import collapse_space
 
+pytestmark = pytest.mark.slow
+
 FIELDS = {
     "rollout": "bears",
     "name": "week",

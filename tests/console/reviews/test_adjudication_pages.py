@@ -16,6 +16,8 @@ from tests.console.reading_room import (
 from tests.console.reviews.test_review_pages import ODD
 from tests.features.review_room import ANA, DAN, MINUTE, person
 
+pytestmark = pytest.mark.slow
+
 ON_BOTH_ENGINES = True
 NEXT = f"{ADJUDICATION}/next"
 BO = person("bo")

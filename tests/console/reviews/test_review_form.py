@@ -14,6 +14,8 @@ from tests.console.reading_room import (
 )
 from tests.features.review_room import MINUTE
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["browser", "hall"]
 SECOND = timedelta(seconds=1)
 

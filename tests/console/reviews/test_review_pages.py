@@ -159,6 +159,7 @@ def sent_in(hall, key, media, attributes=None, **more):
     )
 
 
+@pytest.mark.slow
 def test_leaving_gives_back_what_was_held(hall, browser):
     hall.room.arrive("case-1", "case-2")
     hall.later(5 * MINUTE)
@@ -169,6 +170,7 @@ def test_leaving_gives_back_what_was_held(hall, browser):
     assert "2 to go" in browser.as_("ron").page(REVIEW)
 
 
+@pytest.mark.slow
 def test_whoever_saw_what_the_model_said_elsewhere_undoes_nothing(hall, browser):
     hall.room.arrive("case-1", "case-2", label="fox", confidence=0.61)
     form = form_of(browser.as_("rita").page(REVIEW))
@@ -224,6 +226,7 @@ def test_a_refused_answer_comes_back_with_what_was_typed(hall, browser, fields, 
     assert verdicts(hall, "rita") == {}
 
 
+@pytest.mark.slow
 def test_nothing_that_a_machine_or_a_person_sent_is_markup(database):
     label = ODD.replace("'7'", "7")
     text = policy_text().replace("fox", f"'{label}'")
@@ -253,6 +256,7 @@ def test_pictures_without_tls_are_let_in_from_their_own_host_alone(hall, browser
     assert "script-src 'self';" in policy
 
 
+@pytest.mark.slow
 def test_own_figures_count_known_cases_as_any_other(hall, browser):
     hall.room.arrive("case-1", label="fox")
     hall.later(DAY + MINUTE)

@@ -2,10 +2,14 @@
 
 import re
 
+import pytest
+
 from rollout.live.tick_passes import Ticker
 from tests.console.conftest import Browsing
 from tests.console.told_cases import AT, CLOSED, judged, mia
 from tests.factories import DAY
+
+pytestmark = pytest.mark.slow
 
 PATH = "/rollouts/bears/review-plan"
 

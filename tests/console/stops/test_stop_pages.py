@@ -361,6 +361,7 @@ def test_an_approved_resume_in_a_freeze_says_what_holds_it(browser, service):
     assert "The resume is approved. It waits for the end of the freeze (the season)." in page
 
 
+@pytest.mark.slow
 def test_whoever_asks_and_leaves_too_few_is_told_before_and_after(browser, service):
     browser.as_("ana")
     stop(browser)

@@ -170,6 +170,7 @@ def test_a_run_is_left_found_again_and_cancelled(browser, records, tmp_path):
     wait_until(lambda: not stored_files(tmp_path))
 
 
+@pytest.mark.slow
 def test_kept_files_run_again_with_a_policy_of_the_user(browser, commands, records, tmp_path):
     commands.append(BROKEN)
     upload(browser.as_("ana"), records, keep="yes")

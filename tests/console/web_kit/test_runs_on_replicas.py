@@ -35,6 +35,8 @@ from tests.features.access.test_sign_in import QUICK
 from tests.features.houses import chance
 from tests.features.incidents.cause_town import END, tell_cases
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["result"]
 POLICY = "/rollouts/bears/settings"
 CAUSE = "/rollouts/bears/cause?site=creek"

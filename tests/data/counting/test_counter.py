@@ -204,6 +204,7 @@ def test_evidence_that_moved_on_is_not_moved_again(database, rollout):
             assert EvidenceStore(transaction, rollout).get_last_slot() == 1
 
 
+@pytest.mark.slow
 def test_evidence_waits_for_whoever_is_counting(database, other, rollout):
     """Paused after marking, it holds `through`; who moves evidence then sees what it added."""
     with ThreadPoolExecutor(1) as pool:

@@ -110,6 +110,7 @@ def blocked(database):
         create(transaction, "a")
 
 
+@pytest.mark.slow
 def test_a_limit_of_waits_holds_for_all_of_its_block_and_no_longer(database, other):
     usual = read_lock_wait(other)
     with database.begin_write() as holder:

@@ -163,6 +163,7 @@ def load_hash(database, rollout):
         return Ledger(transaction, rollout).load_head().hash
 
 
+@pytest.mark.slow
 def test_the_scope_of_an_instant_is_the_same_with_and_without_kept_ones(
     database, rollout, every_ten
 ):

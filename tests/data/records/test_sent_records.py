@@ -75,6 +75,7 @@ def read(item):
     return found
 
 
+@pytest.mark.slow
 @given(st.lists(items, min_size=1, max_size=6))
 def test_a_batch_is_stored_as_each_of_its_records_alone(batch):
     records = [read(item) for item in batch]

@@ -388,6 +388,7 @@ def test_sites_of_one_zone_share_what_the_clock_says():
 FLOORED = autonomous(floored())
 
 
+@pytest.mark.slow
 @given(
     site=st.sampled_from(["creek", "lake", "moon", ""]),
     version=st.sampled_from(["v1", "v2", ""]),

@@ -196,6 +196,7 @@ def test_a_compiled_answer_is_the_one_of_the_rules(world, asked, base):
             check(found, decide_assignment(scope, rules, SALT, case, now=now), now, base)
 
 
+@pytest.mark.slow
 @examples(given(worlds(), st.integers(0, 3 * 96), questions), fast=30, whole=200)
 def test_away_from_edges_every_known_case_is_compiled(world, quarter, question):
     rules, scope = world

@@ -4,6 +4,7 @@ from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,8 @@ from tests.factories import (
     policy,
 )
 from tests.properties import examples
+
+pytestmark = pytest.mark.slow
 
 CELLS = (CREEK, LAKE)
 LOWER = Condition(MEASURES["agreement"], 0.9)

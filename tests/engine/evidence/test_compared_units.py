@@ -46,6 +46,7 @@ def test_a_cost_is_that_of_the_action_taken_for_the_right_one(said, verdict, cos
     assert row["level"] == {0: 0, 1: 1, 3: 2, 20: 3}[cost]
 
 
+@pytest.mark.slow
 def test_costs_agree_with_the_levers_own_table():
     policy = replace(POLICY, levers=(COSTLY,))
     for said in ALARM.labels:
@@ -54,6 +55,7 @@ def test_costs_agree_with_the_levers_own_table():
             assert only(resolve_case(said, verdict, policy))["cost"] == expected
 
 
+@pytest.mark.slow
 def test_more_than_64_cost_levels_are_rounded_up():
     levers = tuple(
         Lever(f"l{i}", ("a", "b"), ("a", "b"), costs=(CostRule(2.0**i),)) for i in range(7)

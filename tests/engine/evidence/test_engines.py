@@ -27,6 +27,8 @@ from tests.engine.evidence.histories import (
 )
 from tests.properties import examples
 
+pytestmark = pytest.mark.slow
+
 PRICE = Lever(
     "price",
     number=Number("EUR", 0, 10, Margin(0.5)),

@@ -12,6 +12,8 @@ from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.kernel.policy.cell_evidence import list_floors
 from rollout.kernel.policy.gates import compute_condition_log_e
 
+pytestmark = pytest.mark.slow
+
 POLICY = """
 rollout: mail
 timezone: UTC

@@ -3,6 +3,7 @@
 from math import log
 
 import numpy as np
+import pytest
 
 from rollout.engine.evidence.outcome_buffer import (
     DRAWN_MODEL,
@@ -45,6 +46,7 @@ def count_openings(lost_share):
     )
 
 
+@pytest.mark.slow
 def test_no_gate_opens_more_often_where_bad_answers_are_lost():
     assert count_openings(0.1) == count_openings(0.0) <= 0.05 * SEEDS + 2
 

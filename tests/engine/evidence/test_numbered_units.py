@@ -21,6 +21,8 @@ from tests.engine.evidence.histories import (
 )
 from tests.properties import examples
 
+pytestmark = pytest.mark.slow
+
 LABELS = st.sampled_from(["bear", "fox", "none", "owl", None])
 DECISIONS = st.lists(
     st.tuples(

@@ -23,6 +23,8 @@ from rollout.kernel.policy.evidence_sources import NOT_NAMED
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.factories import HOUR, MINUTE, NOON
 
+pytestmark = pytest.mark.slow
+
 POLICY = parse_policy("""
 rollout: shop
 timezone: UTC

@@ -84,6 +84,7 @@ def build_policy(unit="case", *require):
     )
 
 
+@pytest.mark.slow
 def test_a_gate_waits_for_planted_cases_and_says_so():
     policy = build_policy("case", AGREEMENT, RECALL)
     planted = tuple((f"p{i}", 20 + i / 10, "bear", "bear", None) for i in range(9))
@@ -144,6 +145,7 @@ def test_the_report_counts_units_without_a_decision_as_gates_do():
     assert [(r.label, r.missing) for r in compute_planted_recall(view, 0)][1:] == [("none", 2)]
 
 
+@pytest.mark.slow
 def test_a_planted_case_is_in_no_natural_unit_and_in_one_planted_one():
     done = replay(build_policy(), *NATURAL, ("p1", 9.0, "bear", "bear", "damage"))
     assert "p1" not in {*done.units["case_key"], *done.history.cases["case_key"]}
@@ -157,6 +159,7 @@ PLANTED = st.tuples(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["case", "episode"])
 @examples(given(st.lists(PLANTED, min_size=1, max_size=30)), fast=2, whole=40)
 def test_any_number_of_planted_cases_changes_no_natural_unit_or_event(unit, drawn):

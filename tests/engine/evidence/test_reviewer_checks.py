@@ -160,6 +160,7 @@ def test_a_known_case_is_a_check_against_what_is_known():
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_the_order_of_the_records_and_what_a_model_says_change_no_check(data):

@@ -6,6 +6,7 @@ where the prediction came first and is right. So the chance of opening is at mos
 all at once, which the gate bounds by its risk.
 """
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ from tests.engine.evidence.histories import (
     track,
 )
 from tests.properties import examples
+
+pytestmark = pytest.mark.slow
 
 POLICY = a_policy()
 SENT = ("before", "after", "days later", "never")

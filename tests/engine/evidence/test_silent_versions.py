@@ -134,6 +134,7 @@ def test_episode_counts_the_drawn_case_even_where_another_was_predicted():
     assert (units[0]["predicted"] == NOT_PREDICTED) == bool(drawn % 2)
 
 
+@pytest.mark.slow
 def test_numbered_units_have_the_same_silent_ones(monkeypatch):
     monkeypatch.setattr("rollout.engine.evidence.case_placement.CASES_AT_ONCE", 2)
     keys = [f"c{number}" for number in range(9)]

@@ -111,6 +111,7 @@ def test_a_header_that_cannot_be_read_is_refused(content, reason):
 CELLS = st.text("ab \"'é\t,", max_size=5) | st.text('ab "\n', max_size=5)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=8), st.sampled_from(["\n", "\r\n"]))
 def test_what_a_csv_writer_writes_is_read_back(written, end):
     file = io.StringIO(newline="")
@@ -122,6 +123,7 @@ def test_what_a_csv_writer_writes_is_read_back(written, end):
     ]
 
 
+@pytest.mark.slow
 @given(st.lists(st.text('a",\r', max_size=8).map(str.encode) | st.just(b"\xff,a"), max_size=8))
 def test_every_row_begins_on_its_own_line_and_none_is_swallowed(lines):
     rows = read(b"x,y\n" + b"\n".join(lines))

@@ -101,6 +101,7 @@ def test_every_row_read_is_accounted_for(read):
     assert all(adds_up(count) for count in counts.values())
 
 
+@pytest.mark.slow
 def test_any_order_of_rows_gives_the_same_records(read):
     header, *rows = PREDICTIONS.splitlines()
     records, shuffled = read(), read("\n".join([header, rows[2], rows[0], rows[1]]))

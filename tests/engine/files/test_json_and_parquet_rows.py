@@ -75,6 +75,7 @@ def test_an_empty_file_has_no_rows():
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=3)
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(TEXT, TEXT), max_size=6))
 def test_what_a_json_writer_writes_is_read_back(written):
     rows = read(*(json.dumps(row) for row in written))

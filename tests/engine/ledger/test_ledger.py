@@ -170,6 +170,7 @@ def broken(lines: list[str]) -> tuple[int, str]:
 # There and back
 
 
+@pytest.mark.slow
 @given(st.lists(events, max_size=4))
 @settings(deadline=None)
 def test_every_event_comes_back_as_it_went_in(happened):

@@ -21,6 +21,8 @@ from tests.engine.slots.stories import (
 )
 from tests.properties import examples
 
+pytestmark = pytest.mark.slow
+
 # Stories that an engine tells in two ways when it overlooks that
 TELLING = {
     1138: "a trial that ends without an event shows more from then on",

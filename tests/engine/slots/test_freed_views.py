@@ -9,6 +9,8 @@ from rollout.engine.slots import engine
 from tests.engine.slots.stories import a_history, prepared
 from tests.engine.slots.test_fast_forward import told
 
+pytestmark = pytest.mark.slow
+
 
 def list_views():
     return [each for each in gc.get_objects() if type(each) is EvidenceView]

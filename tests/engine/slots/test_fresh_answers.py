@@ -210,6 +210,7 @@ def test_fresh_answers_are_those_of_cases_on_which_the_version_runs(tmp_path, is
     assert widened == ([] if is_drawn else [RAISED + timedelta(hours=5)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("unplaced", "is_held"), [(42, False), (43, True)])
 def test_files_with_too_many_decisions_without_a_case_widen_nothing(tmp_path, unplaced, is_held):
     events = replay_cell(tmp_path, unplaced=unplaced)

@@ -25,6 +25,8 @@ from tests.engine.slots.facts import compute_replay_facts
 from tests.engine.slots.logos import LOGOS, POLICY, build_sets, write_stream
 from tests.engine.slots.pricing import SALT, list_widenings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", name="replayed")
 def replay_logos(tmp_path_factory):

@@ -145,6 +145,7 @@ def test_every_approval_is_simulated_and_said_to_be(events):
     assert {event.by for event in approved} == {"simulated-1", "simulated-2"}
 
 
+@pytest.mark.slow
 def test_two_replays_tell_one_story(told, events):
     again = replay_records(ORDER, told.policy, told.records)
     assert again.result.events == events
@@ -174,6 +175,7 @@ def test_another_salt_tells_another_story_with_the_same_end_in_halifax(told, eve
     ]
 
 
+@pytest.mark.slow
 def test_nobody_approving_widens_nothing(told):
     alone = replace(ORDER, options=ReplayOptions(approval_delay=None))
     events = replay_records(alone, told.policy, told.records).result.events

@@ -88,6 +88,7 @@ def gone(decisions, hit):
     return decisions.filter(~hit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("how", [other_label, unsure, other_person])
 def test_verdicts_that_were_not_shown_change_nothing(seed, how):
@@ -102,6 +103,7 @@ def test_verdicts_that_were_not_shown_change_nothing(seed, how):
     )  # the last slot may be empty then
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS[:4])
 def test_verdicts_that_were_not_shown_need_not_exist(seed):
     history, policy, course = told(seed)

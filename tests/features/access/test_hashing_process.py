@@ -27,6 +27,7 @@ def process():
     made.close()
 
 
+@pytest.mark.slow
 def test_another_process_of_low_priority_hashes_and_compares(process):
     stored_hash = process.hash(TEXT)
     child = process._process

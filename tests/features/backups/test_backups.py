@@ -192,6 +192,7 @@ def test_a_session_that_is_closing_is_waited_for(rollout, url, bears, tmp_path):
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 def test_a_later_era_of_the_replaced_database_is_passed(rollout, url, bears, tmp_path):
     file = back_up(rollout, tmp_path)
     assert rollout("db", "accept-restored", *WHO).stdout.startswith("bears: era 2")
@@ -402,6 +403,7 @@ def settle_users(live):
     return session, link, keys
 
 
+@pytest.mark.slow
 def test_what_was_revoked_since_the_backup_stays_revoked(rollout, url, bears, tmp_path):
     with closing(Database(url)) as live:
         session, link, (lost, kept) = settle_users(live)

@@ -133,6 +133,7 @@ def test_a_kept_head_shows_which_export_is_the_one(rollout, url, backup, tmp_pat
     assert find_head(access).replace(":", ", hash ") in of_access
 
 
+@pytest.mark.slow
 @on_sqlite
 @pytest.mark.parametrize(
     ("head", "because"),
@@ -176,6 +177,7 @@ def test_a_head_needs_an_export(rollout, url, backup):
     assert "name the export, too: --ledger FILE" in refused.stderr
 
 
+@pytest.mark.slow
 def test_the_only_admin_of_the_backup_who_was_erased_stays_and_is_named(
     rollout, url, backup, tmp_path
 ):

@@ -15,7 +15,7 @@ from tests.docs.pages import typed
 from tests.faults.own_server import own_server
 from tests.features import bear_field as field
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 WHO = ("--by", "ana", "--reason", "the disk failed")
 SECRET = "a b:c/d@e"  # noqa: S105 - of a server that lives for one test
 

@@ -37,6 +37,8 @@ from tests.engine.slots.stories import a_history
 from tests.factories import DAY, HOUR
 from tests.live.test_live import BY_CASE, STORY, replayed
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["database", "url"]
 TEXT = BY_CASE + "slices: [group, key]\n"
 POLICY = parse_policy(TEXT)

@@ -15,6 +15,8 @@ from tests.api.bears import POLICY
 from tests.api.conftest import clock, door, service
 from tests.factories import DAY, HOUR, NOON
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["clock", "door", "service"]
 WEEK = ReportOrder("week", "operator", NOON - 5 * DAY, NOON)
 

@@ -55,6 +55,7 @@ def shown_to(service, name, *keys):
         return {key: set(found.get(number, ())) for key, number in numbers.items()}
 
 
+@pytest.mark.slow
 def test_the_dearest_come_first_with_what_each_would_have_done(told):
     found = worst(told)
     assert [one.key for one in found.items] == ["missed", "false-2", "false-1"]

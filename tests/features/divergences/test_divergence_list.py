@@ -358,6 +358,7 @@ def test_a_case_stands_under_the_time_that_was_corrected(town):
     assert keys(listed(town, asked(since=AT + DAY))) == ["yesterday"]
 
 
+@pytest.mark.slow
 def test_answers_that_no_lever_has_stand_in_rows_as_they_were_given(town):
     judged(town, "strange", "wolf", "none")
     judged(town, "seen", "bear", "moose")

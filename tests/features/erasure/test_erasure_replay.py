@@ -25,6 +25,8 @@ from tests.features.erasure.test_case_erasure import build_records
 from tests.features.erasure.test_name_erasure import ADA, LATER, REQUEST, decide, fill, store
 from tests.features.erasure.traces import find_traces
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["database", "url"]
 IN_RAMPS = replace(REQUEST, rollout="ramps")
 WORDS = ("rosalind", "wren", "kestrel", "flock", "gull-1")

@@ -102,6 +102,7 @@ def list_events(database):
         return list(ledger.list_events())
 
 
+@pytest.mark.slow
 def test_an_erased_user_leaves_no_trace_and_everything_verifies(database):
     fill(database)
     result = erase_name(database, REQUEST, "rosalind")
@@ -141,6 +142,7 @@ def test_a_reason_with_the_name_as_prose_writes_it_is_refused(database):
         erase_name(database, replace(REQUEST, reason="Rosalind left"), "rosalind")
 
 
+@pytest.mark.slow
 def test_reasons_in_the_access_ledger_that_name_or_are_by_an_erased_user_go(database):
     fill(database)
     users.create_account(database, ADA, "eve", at=NOON, role_assignments=(AssignedRole("admin"),))
@@ -225,6 +227,7 @@ def test_the_last_admin_and_an_unknown_name_are_refused_before_anything_changes(
     assert store(database, [decide("c-1", "ada")])[0].status is RecordStatus.ACCEPTED
 
 
+@pytest.mark.slow
 @on_postgresql
 @pytest.mark.parametrize("kind", ["name", "episode"])
 def test_a_batch_that_began_before_an_erasure_brings_nothing_back(database, other, kind):

@@ -21,6 +21,8 @@ from tests.factories import DAY, NOON
 from tests.features.erasure.traces import find_traces
 from tests.features.reports.test_builder import VIEWER, bears, make, send
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["bears", "database", "url"]
 ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
 REQUEST = ErasureRequest(ADMIN, "bears", "asked", NOON + DAY + timedelta(hours=1))

@@ -28,6 +28,8 @@ from tests.data.databases import on_sqlite
 from tests.factories import HOUR, NOON
 from tests.features.erasure.traces import find_traces
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["database", "url"]
 POLICY = """
 rollout: ramps

@@ -132,6 +132,7 @@ def test_who_may_be_asked_blind_reads_no_values(service):
     assert load(service, VIEWER).cause.findings
 
 
+@pytest.mark.slow
 def test_a_shorter_grace_closes_no_case_that_may_still_be_decided(service, database, monkeypatch):
     """Tasks keep the due time of the policy under which they were opened."""
     open_town(database)

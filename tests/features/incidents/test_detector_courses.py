@@ -34,6 +34,8 @@ from tests.features.incidents.cause_town import (
 )
 from tests.kernel.statistics.step_detectors import AgreementDetector
 
+pytestmark = pytest.mark.slow
+
 VIEWER = Caller("vic", role_assignments=(AssignedRole("viewer"),))
 REVIEWER = Caller("eve", role_assignments=(AssignedRole("operator"), AssignedRole("reviewer")))
 

@@ -28,6 +28,8 @@ from tests.features.incidents.cause_town import (
     open_town,
 )
 
+pytestmark = pytest.mark.slow
+
 VIEWER = Caller("vic", role_assignments=(AssignedRole("viewer"),))
 OPERATOR = Caller("ana", role_assignments=(AssignedRole("viewer"), AssignedRole("operator")))
 REVIEWER = Caller("eve", role_assignments=(AssignedRole("viewer"), AssignedRole("reviewer")))

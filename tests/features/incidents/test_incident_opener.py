@@ -63,6 +63,7 @@ def test_a_repeat_is_counted_once_by_each_replica(service, database):
     assert {incident.unopened for incident in load(service)} == {2 * FURTHER}
 
 
+@pytest.mark.slow
 def test_a_counted_incident_opens_when_there_is_room(service, database):
     open_too_many(service.incident_opener, "ledger_rolled_back")
     seen = AcknowledgeIncident(at=NOON, by=Actor("bo"), incident="I-1")

@@ -34,6 +34,8 @@ from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.units import SILENT
 from tests.properties import examples
 
+pytestmark = pytest.mark.slow
+
 POLICY = """
 rollout: lake
 timezone: Europe/Vienna

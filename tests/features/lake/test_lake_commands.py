@@ -16,6 +16,8 @@ from tests.features.lake.test_counts import (
     write_history,
 )
 
+pytestmark = pytest.mark.slow
+
 RUN = CliRunner()
 
 

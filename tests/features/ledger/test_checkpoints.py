@@ -243,6 +243,7 @@ def test_each_key_stands_in_the_access_ledger_once(home, signer):
         assert list_announced_keys(transaction) == (signer.public_key,)
 
 
+@pytest.mark.slow
 def test_the_doctor_compares_what_the_service_signed(home, signer, tmp_path, monkeypatch):
     signed = tmp_path / "rollout-checkpoints.jsonl"
     title = "the ledgers have the rows of the signed heads"

@@ -16,6 +16,8 @@ from tests.api.bears import CREEK, LAKE, POLICY, tick, widened
 from tests.factories import HOUR, MET, MINUTE, NOON
 from tests.features.notifications.mailing_list import choose, run_pass
 
+pytestmark = pytest.mark.slow
+
 RULED = POLICY.replace("evidence: {", "evidence: {familiar: {attributes: [form]}, ")
 TITLE = "bears: 1 value new to the model at creek"
 

@@ -48,6 +48,7 @@ def test_the_report_comes_first_and_only_the_policy_is_printed(folder):
     assert decisions == "decisions.csv: 60 rows read, 60 used, 0 rejected"
 
 
+@pytest.mark.slow
 def test_the_next_commands_run_as_printed(folder):
     write_files(folder, Variant("clean"))
     cases = "case_key,site,occurred_at\nc-1,mill,2027-03-01T10:00Z\n"
@@ -112,6 +113,7 @@ def test_more_than_ten_percent_is_refused_with_the_option_that_may_help(folder, 
     assert bool(done.stdout) == (count <= 6)
 
 
+@pytest.mark.slow
 def test_a_case_without_a_readable_time_is_unusable_too(folder):
     write_files(folder, Variant("clean"))
     damage(folder, "predictions.csv", 60, "2027-", "27-")
@@ -120,6 +122,7 @@ def test_a_case_without_a_readable_time_is_unusable_too(folder):
     assert "predictions.csv: 100\xa0% of the rows can't be read" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_allowed_share_can_be_raised(folder):
     write_files(folder, Variant("clean"))
     damage(folder, "decisions.csv", 20, "2027-", "27-")
@@ -139,6 +142,7 @@ def test_repeated_rows_are_rejected_and_refuse_nothing(folder):
     assert "120 rows read, 60 used, 60 rejected (duplicate 60)" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_is_asked_and_the_answer_is_kept(folder, monkeypatch):
     write_files(folder, Variant("01/02", date="slashes", step=EARLY))
     monkeypatch.setattr(remote, "is_terminal", lambda: True)
@@ -150,6 +154,7 @@ def test_a_terminal_is_asked_and_the_answer_is_kept(folder, monkeypatch):
     assert "predictions.csv: times such as 01/03/2027 09:30:07 can have" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_label_that_the_model_predicts_too_is_asked_for(folder, monkeypatch):
     write_files(folder, Variant("clean"))
     for name in ("predictions.csv", "decisions.csv"):
@@ -343,6 +348,7 @@ def test_a_placeholder_is_no_name_either(folder):
     assert "N/A" not in [site.id for site in parse_policy(done.stdout).sites]
 
 
+@pytest.mark.slow
 def test_none_of_both_sides_is_asked_for_where_the_model_gives_it_no_confidence(
     folder, monkeypatch
 ):
@@ -363,6 +369,7 @@ def test_none_of_both_sides_is_asked_for_where_the_model_gives_it_no_confidence(
     assert "None" in parse_policy(run(answers="label\n").stdout).levers[0].labels
 
 
+@pytest.mark.slow
 def test_sides_that_agree_in_every_row_are_asked_for(folder):
     write_files(folder, Variant("clean"))
     for name in ("predictions.csv", "decisions.csv"):

@@ -248,6 +248,7 @@ def recorded(days=10, a_day=20, wrong_every=10):
     )
 
 
+@pytest.mark.slow
 def test_records_give_pace_rates_and_labels():
     policy = histories.a_policy()
     traffic = compute_recorded_traffic(recorded(), policy)
@@ -443,6 +444,7 @@ def test_added_guards_are_printed_as_such():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bears", "mail-room"])
 def test_the_plan_reads_well(name, snapshot):
     assert format_plan(build_policy_plan(load_policy(SHIPPED_POLICIES[name]))) == snapshot

@@ -132,6 +132,7 @@ def test_first_revision_draws_whatever_the_policy_says_later(box, database):
     assert history.cases.select("site", "draws").rows() == [("hill", '{"v1":false}')]
 
 
+@pytest.mark.slow
 def test_cases_of_an_episode_share_a_draw(database):
     box = Box(database, EPISODES)
     for number in range(40):

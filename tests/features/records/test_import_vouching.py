@@ -11,6 +11,8 @@ import pytest
 from tests import recorded
 from tests.commands import create_tables, done, forget_settings, run
 
+pytestmark = pytest.mark.slow
+
 FILES = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")
 POLICY = """\
 rollout: ramps

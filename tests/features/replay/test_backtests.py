@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from rollout.cli.main import app
 from rollout.terminal import remote
 
+pytestmark = pytest.mark.slow
+
 CASES = 240
 FILES = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")
 NAMED = "A backtest (--backtest): 240 predictions were made after the decisions, and count."

@@ -30,6 +30,7 @@ def init(case, *options, decisions="decisions.csv", code=0):
     return run("init", *paths, "--exposure", "blind", *options, code=code)
 
 
+@pytest.mark.slow
 def test_the_text_nan_is_no_label_and_is_named_with_its_count():
     done = init("01-nan-as-text")
     assert done.stderr.count("  read as missing, in label: 'nan' (40)") == 2
@@ -85,6 +86,7 @@ def test_a_copy_of_the_file_is_the_same_file(tmp_path):
     assert "is given for both sides" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_rows_of_one_file_are_chosen_and_the_policy_keeps_the_choice(tmp_path):
     done = run("init", IMAGES, IMAGES, *MAPS, *WHERES, "--exposure=blind")
     assert "240 of 480 rows by --decisions-where" in done.stderr
@@ -137,6 +139,7 @@ def test_classes_in_two_forms_are_never_compared_as_others():
     assert "kappa 0.679" in text
 
 
+@pytest.mark.slow
 def test_a_replay_asks_about_forms_by_the_labels_of_the_policy(tmp_path):
     case = CASES / "02-classes-in-two-forms"
     done = init(case.name, "--same-form")
@@ -187,6 +190,7 @@ def test_the_z_of_a_basic_time_is_utc_in_every_zone(options, tmp_path):
     assert times["c0123"] == datetime(2026, 3, 22, 18, tzinfo=UTC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "skipped"),
     [

@@ -57,6 +57,7 @@ def test_a_row_that_declares_nothing_is_named(tmp_path, lines, head, fault):
         read_planted_rows(write_declarations(tmp_path, *lines, **more))
 
 
+@pytest.mark.slow
 def test_an_import_declares_the_file_when_it_comes_and_refuses_what_is_known(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     forget_settings(monkeypatch)

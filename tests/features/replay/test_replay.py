@@ -74,6 +74,7 @@ def test_two_files_and_a_policy_give_a_ledger(tmp_path):
     assert done.units.height == 40
 
 
+@pytest.mark.slow
 def test_cases_resolved_in_parts_are_counted_as_in_one(tmp_path, monkeypatch):
     order = an_order(tmp_path, *rows(40))
     whole = replay_files(order)
@@ -109,6 +110,7 @@ def test_predictions_without_a_case_leave_nothing_to_replay(tmp_path):
         replay_files(order)
 
 
+@pytest.mark.slow
 def test_strict_stops_at_the_first_row_that_can_not_be_read(tmp_path):
     said, given = rows(3)
     said[2] = said[2].replace("2025-03-03", "2025-02-30")
@@ -167,6 +169,7 @@ def test_a_name_with_a_known_content_continues_its_version(tmp_path):
     assert is_excluded.to_list() == ["trained on"] * 9, "an end holds under all names"
 
 
+@pytest.mark.slow
 def test_predictions_that_come_after_the_decisions_open_nothing_until_their_sender_is_vouched_for(
     tmp_path,
 ):
@@ -221,6 +224,7 @@ def daily_releases(count, cases_each=10):
     return said, given
 
 
+@pytest.mark.slow
 def test_versions_after_one_another_retire_by_their_last_record(tmp_path):
     done = replay_files(an_order(tmp_path, *daily_releases(25)))
     retired = [event for event in done.result.events if isinstance(event, VersionRetired)]

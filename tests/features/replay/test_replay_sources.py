@@ -37,6 +37,7 @@ def load_decisions(replayed):
     return set(frame.select("reviewer", "source").iter_rows())
 
 
+@pytest.mark.slow
 def test_without_a_choice_all_sources_count(tmp_path):
     replayed = replay_files(write_order(tmp_path))
     assert load_decisions(replayed) == {("ana", "desk"), ("bot", "camera")}
@@ -96,6 +97,7 @@ def test_a_decision_that_is_left_out_takes_none_away(tmp_path):
     assert chosen.records.decisions.height == 12
 
 
+@pytest.mark.slow
 def test_the_report_says_it_at_the_top_and_where_it_tells_how_it_was_made(tmp_path):
     facts = compute_replay_facts(replay_files(write_order(tmp_path, chosen_sources=("desk",))))
     sentence = "Only decisions of desk count in this replay (--sources): 30 of 42 decisions."
@@ -122,6 +124,7 @@ def test_a_file_without_the_column_is_one_source_of_its_name(tmp_path):
         replay_files(replace(order, chosen_sources=("desk",)))
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_sources_and_names_them_for_a_repetition(tmp_path, snapshot):
     order = write_order(tmp_path)
     files = [str(order.policy), "--predictions", str(order.sources.predictions)]

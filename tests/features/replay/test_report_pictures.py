@@ -21,6 +21,8 @@ from tests.features.replay.test_replay import POLICY
 from tests.features.reports.test_builder import VIEWER
 from tests.features.review_room import ANA, Room
 
+pytestmark = pytest.mark.slow
+
 GIF = b"GIF89a" + bytes(20)
 INSIDE = f"data:image/gif;base64,{base64.b64encode(GIF).decode()}"
 LINK = "https://pictures.example/7.jpg"

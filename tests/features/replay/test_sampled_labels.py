@@ -49,6 +49,7 @@ def replay(*options):
     return " ".join(done.output.split())
 
 
+@pytest.mark.slow
 def test_cases_without_a_decision_are_counted_and_asked_about(folder, monkeypatch):
     done = init()
     assert (done.exit_code, done.stdout) == (2, "")

@@ -131,6 +131,7 @@ def test_a_report_is_sealed_under_the_hash_of_its_text_which_the_ledger_cites(be
     assert kept == made.report
 
 
+@pytest.mark.slow
 def test_the_same_report_made_again_is_the_one_that_is_there(bears):
     first = make(bears, NOON + DAY)
     assert first.is_new
@@ -245,6 +246,7 @@ def test_each_step_is_named_as_it_begins(bears):
     assert steps == [(name, number, len(STEPS)) for number, name in enumerate(STEPS)]
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_what_stands_beside_a_new_version_is_written_with_it_or_neither_is(bears):
     def breaks(_transaction, _made):
@@ -272,6 +274,7 @@ def test_a_sealed_ledger_verifies_and_nothing_derived_differs(bears):
     assert not rebuild_derived_tables(bears, "bears")
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_seal_moves_no_cell_and_the_next_tick_goes_on(bears):
     tick(bears, NOON)

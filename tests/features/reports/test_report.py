@@ -70,6 +70,7 @@ def test_a_file_is_written_as_its_name_ends(database, tmp_path, file, begins):
     assert done.stdout.startswith(f"{file}: report 1 (on-demand), version 1, FINAL; sealed as ")
 
 
+@pytest.mark.slow
 def test_made_again_it_is_the_same_and_json_says_which(database, tmp_path):
     first = json.loads(run(*SPAN, "--out", "r.json", "--name", "week", "--json").stdout)
     again = json.loads(run(*SPAN, "--out", "r.json", "--name", "week", "--json").stdout)
@@ -79,6 +80,7 @@ def test_made_again_it_is_the_same_and_json_says_which(database, tmp_path):
     assert seal == first["hash"]
 
 
+@pytest.mark.slow
 def test_the_form_and_the_view_are_as_asked(database, tmp_path):
     assert run(*SPAN, "--format", "csv").stdout.startswith("case_key,version")
     run(*SPAN, "--out", "page", "--format", "html", "--view", "auditor")

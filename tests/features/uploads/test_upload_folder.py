@@ -59,6 +59,7 @@ def test_a_folder_that_the_machine_cleaned_away_is_made_again(root, is_root):
     assert delete_abandoned_uploads(root) == 0, "its replica lives"
 
 
+@pytest.mark.slow
 def test_the_files_of_a_replica_that_crashed_are_deleted_at_the_next_start(root):
     with start(root)[0] as process:
         path = next(root.glob("replica-*/*"))

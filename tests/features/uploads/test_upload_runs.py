@@ -88,6 +88,7 @@ def test_kept_files_run_again_and_are_deleted_on_request(make_runs):
     assert runs.find_run("ana", at=NOON) is None
 
 
+@pytest.mark.slow
 def test_kept_files_are_deleted_after_seven_days_whoever_looks(make_runs):
     runs = make_runs(BROKEN, kept_seconds=0.3)
     run = wait_for(send(runs, keeps_files=True))

@@ -267,6 +267,7 @@ def test_labels_that_are_formulas_or_markup_stay_text(folder):
     )
 
 
+@pytest.mark.slow
 def test_nothing_outside_of_the_folder_is_read_into_the_report(folder, tmp_path):
     picture = b"\x89PNG\r\n\x1a\n" + b"x" * 30
     (tmp_path / "secret.png").write_bytes(picture)

@@ -22,7 +22,7 @@ from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, HOUR
 from tests.features.reports.conftest import BEARS, NOON, Case, inputs_of, records_of, story
 
-pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("url", ["sqlite"], indirect=True)]
 
 SALT = bytes(range(32))
 DRAFT = BEARS.replace("audit: 30%", "audit: 60%").replace("units: 40", "units: 20")

@@ -169,6 +169,7 @@ def test_figures_of_cases_without_an_answer_are_estimated_by_their_shares():
     assert abs(part.figures.wrong - whole.figures.wrong) < 0.5 * whole.figures.wrong
 
 
+@pytest.mark.slow
 def test_without_ranges_the_reason_and_the_cells_are_named(monkeypatch):
     """Seen: empty ranges on records of a rollout that audits 30 %, and no reason."""
     monkeypatch.setattr(comparison, "DRAW_COUNT", 2)
@@ -211,6 +212,7 @@ def test_a_figure_near_zero_says_what_is_known(name, value, is_sure, is_estimate
     assert format_figure(name, totals) == text
 
 
+@pytest.mark.slow
 def test_a_difference_below_one_is_not_called_none(monkeypatch):
     monkeypatch.setattr(comparison, "DRAW_COUNT", 1)
     result = compared(records_of(story()))
@@ -281,6 +283,7 @@ def test_a_new_stage_stands_below_the_next_that_both_have():
     )
 
 
+@pytest.mark.slow
 def test_planted_cases_that_nobody_answered_leave_nothing_sure(monkeypatch):
     """Seen: 0 cases instead of 171 without "about", since an unanswered one counts as missed."""
     monkeypatch.setattr(comparison, "DRAW_COUNT", 1)
@@ -396,6 +399,7 @@ def test_no_figure_is_sure_where_an_unknown_alarm_of_another_cell_would_hold_a_w
     assert stages_of(meadow) != stages_of(whole[2])
 
 
+@pytest.mark.slow
 def test_figures_are_sure_where_all_needed_answers_exist_and_only_there():
     part, whole = compare_with_whole(MANY, FIRST, FIRST, SALT, SALT)
     found, right = cell_of(part), cell_of(whole)

@@ -191,6 +191,7 @@ def test_a_change_is_looked_for_ten_years_ahead(hours, change):
     assert find_next_change(hours, Site("s", "UTC"), datetime(2024, 7, 1, tzinfo=UTC)) == change
 
 
+@pytest.mark.slow
 def test_years_that_are_no_records_time_are_closed():
     tokyo = Site("s", "Asia/Tokyo")
     far = np.array(["0001-01-01", "1850-06-01", "9999-12-31T23:59"], dtype="datetime64[us]")

@@ -68,6 +68,7 @@ whens = st.dictionaries(
 hours = st.sampled_from([None, "24/7", "Mo-Fr 07:00-19:00", "Sa 10:00-12:00", "22:00-06:00"])
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(hours, whens), max_size=4),
     st.lists(st.tuples(st.integers(0, 400 * 1440), attributes), min_size=1, max_size=12),

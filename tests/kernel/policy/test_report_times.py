@@ -59,6 +59,7 @@ def slowly(at, every, timezone, now):
     return max(seen.values(), default=None)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.sampled_from(ZONES),

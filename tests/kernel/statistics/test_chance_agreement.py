@@ -157,6 +157,7 @@ def test_an_interval_names_the_independent_cases_that_it_stands_for():
     assert [found.effective for found in bursts] == pytest.approx([150.5, 150.5])
 
 
+@pytest.mark.slow
 def test_the_interval_covers_with_many_labels_and_a_rare_one():
     """Half a case in every cell as prior would cover in .58 here (statistics.md §17)."""
     generator = np.random.default_rng(5)

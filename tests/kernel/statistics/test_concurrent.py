@@ -32,6 +32,7 @@ def test_the_two_sides_may_be_told_the_other_way_round():
     assert there == pytest.approx(back, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_test_that_looks_daily_is_wrong_in_one_run_of_twenty_at_most():
     """With seasons: what comes changes from look to look, and the draw stays what it is."""
     chance = np.random.default_rng(SEED)

@@ -91,6 +91,7 @@ def counted_one_by_one(rate, agreed, disagreed, line, alpha, horizon):
     return path
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     st.floats(0.5, 1.0),

@@ -24,6 +24,8 @@ from rollout.features.reports.inputs.pairs import build_assisted_pairs, build_pa
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.statistics.intervals import clopper_pearson
 
+pytestmark = pytest.mark.slow
+
 FIVE = timedelta(minutes=5)
 TWO_LEVERS = """
 rollout: two

@@ -75,6 +75,7 @@ def test_where_nobody_chose_nothing_is_said(replay_of):
     assert cleaned(replay_of, (choice("gone", DROP),)).headlines == ()
 
 
+@pytest.mark.slow
 def test_choices_change_no_figure_but_their_own(replay_of):
     inputs = replay_of(cases())
     before, after = (

@@ -74,6 +74,7 @@ def test_both_spans_are_whole_weeks_of_the_sites_calendar(quiet):
     assert (found.n_first, found.n_last) == (14 * A_DAY, 14 * A_DAY)
 
 
+@pytest.mark.slow
 def test_what_stays_the_same_is_never_named(quiet):
     generator = np.random.default_rng(1)
     named = 0
@@ -85,6 +86,7 @@ def test_what_stays_the_same_is_never_named(quiet):
     assert named <= 4  # 1.25 are expected at most
 
 
+@pytest.mark.slow
 def test_days_that_are_alike_within_are_no_change(quiet):
     """Each day all cases have one value; case by case this would be a change in most runs."""
     generator = np.random.default_rng(2)

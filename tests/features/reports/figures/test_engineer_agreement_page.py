@@ -197,6 +197,7 @@ def test_a_baseline_in_one_span_has_no_interval_and_says_why(shown):
     assert row[4] == row[5] == "too few days in the baseline (1): import its counts by day"
 
 
+@pytest.mark.slow
 def test_rare_labels_have_a_recall_instead_of_kappa(replay_of, case):
     cases = [
         case(f"c{n:03}", case("x").at + n * FIVE, human="bear" if n < 7 else "no-bear",
@@ -215,6 +216,7 @@ def test_rare_labels_have_a_recall_instead_of_kappa(replay_of, case):
         )
 
 
+@pytest.mark.slow
 def test_too_few_units_say_so_where_the_interval_would_be(replay_of, case):
     cases = [
         case(f"c{n:03}", case("x").at + n * FIVE, human="bear" if n % 2 else "no-bear",
@@ -228,6 +230,7 @@ def test_too_few_units_say_so_where_the_interval_would_be(replay_of, case):
     assert rows["Cohen's kappa"][1:3] == ["1.000", "too few units (4)"]
 
 
+@pytest.mark.slow
 def test_nothing_known_is_said_and_is_no_zero(facts):
     text = plain(render_html_report(facts, "engineer"))
     assert "no baseline was imported" in text

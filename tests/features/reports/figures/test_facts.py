@@ -29,6 +29,8 @@ from rollout.kernel.statistics.intervals import (
 )
 from tests.features.reports.alike_cases import FIVE, often
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ten_bears_each(case):

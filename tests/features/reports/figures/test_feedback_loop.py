@@ -76,6 +76,7 @@ def test_that_the_model_acts_otherwise_is_no_loop_by_itself(replay_of):
     assert not one.is_shown
 
 
+@pytest.mark.slow
 def test_the_share_that_the_model_had_a_hand_in_is_counted(replay_of):
     told = [
         Case("first", human="bear", exposure="assisted", model={"v1": "bear"}),
@@ -174,6 +175,7 @@ def test_a_service_says_which_units_were_held_out(told):
     assert f"{one.untested_units} units were on a stage without a hold-out" in one.summary[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", [True, False])
 def test_facts_of_every_view_hold_it(replay_of, loop):
     from rollout.features.reports.figures.facts import compute_report_facts  # noqa: PLC0415 - slow, and asked for here alone

@@ -141,6 +141,7 @@ def test_a_plain_threshold_takes_the_newest_versions_sure_answers(floor_facts, f
     assert row.model_cost.audited == 0
 
 
+@pytest.mark.slow
 def test_a_policy_without_several_floors_is_compared_with_nothing(files):
     evidence = replace(files.policy.evidence, confidence_floors=())
     single = replay_records(files.request, replace(files.policy, evidence=evidence), files.records)
@@ -149,6 +150,7 @@ def test_a_policy_without_several_floors_is_compared_with_nothing(files):
     assert compute_report_facts(inputs).methods == ()
 
 
+@pytest.mark.slow
 def test_terminal_and_page_have_the_ways(floor_facts):
     text = " ".join(render_text_report(floor_facts).split())
     row = get_method(floor_facts, "floors")

@@ -15,6 +15,8 @@ from tests.features.reports.alike_cases import FIVE
 from tests.features.reports.collects import count_pattern_searches
 from tests.features.reports.conftest import BEARS
 
+pytestmark = pytest.mark.slow
+
 PRICES = (
     BEARS.replace(
         "    labels: [bear, no-bear]\n", "    number: {in: EUR, from: 0, to: 500, tolerance: 5%}\n"

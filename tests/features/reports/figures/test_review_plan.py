@@ -94,6 +94,7 @@ def agreeing(agreed, disagreed=0):
     return [False] * disagreed + [True] * agreed
 
 
+@pytest.mark.slow
 def test_cells_come_in_the_cheapest_order_and_hopeless_ones_last(tmp_path):
     sites = {
         "slow": agreeing(58, 2),

@@ -269,6 +269,7 @@ def test_a_report_knows_the_checks_of_the_days_before_its_end():
     assert early.reliability.checks.n == 20
 
 
+@pytest.mark.slow
 def test_pages_say_what_is_not_known_of_reviewers(replay_of, case, bears):
     line = replace(bears.evidence, second_verdict=0.5)
     policy = replace(bears, evidence=line)

@@ -142,6 +142,7 @@ def test_without_attributes_the_cells_are_named(mail):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_where_nothing_is_planted_nothing_is_claimed(mail):
     """Divergences of the mail room, dealt out anew over its units: no slice differs by more."""
     policy = mail.policy

@@ -130,6 +130,7 @@ def test_a_gates_minimum_counts_from_the_stage_below(replay_of, case):
     assert f"{evidence.decided_units - 60} of 20 decided units" in evidence.gate.missing
 
 
+@pytest.mark.slow
 def test_a_challenger_is_held_against_the_acting_versions_gate(replay_of, case):
     """v1 is autonomous; v2, seen later and wrong half the time, has to meet that gate."""
     both = [
@@ -208,6 +209,7 @@ def test_three_blocks_in_a_row_have_to_reach_the_line():
     assert find_block_crossing(agrees[:290], everywhere[:290], 0.95) is None
 
 
+@pytest.mark.slow
 def test_weights_give_each_stage_its_share_of_what_was_shown(replay_of, case):
     """Good in shadow, where all is seen; worse above it, where half is."""
     good = often(case, 120, "g", human="bear", model={"v1": "bear"})

@@ -27,6 +27,7 @@ def test_the_written_schema_is_current():
     )
 
 
+@pytest.mark.slow
 def test_a_report_of_another_form_is_told_apart(facts):
     report = {**json.loads(render_json_report(facts)), "schema": "rollout-report/2"}
     with pytest.raises(jsonschema.ValidationError):
