@@ -118,13 +118,16 @@ def replay_history(folder: Path) -> Callable[[], str]:
 
     policy = folder / "policy.yaml"
     policy.write_text(POLICY.format(sites=", ".join(f"site-{n}" for n in range(50))))
-    sources = RecordPaths(folder / "predictions.csv", folder / "decisions.csv")
 
-    def run() -> str:
+    def replay(records: Path) -> str:
+        sources = RecordPaths(records / "predictions.csv", records / "decisions.csv")
         done = replay_files(ReplayRequest(policy=policy, sources=sources)).result
         return f"{len(done.events):,} events, {done.ticks:,} of {_slots(done):,} slots decided"
 
-    return run
+    with tempfile.TemporaryDirectory() as few:  # packages are imported where they are first needed
+        write_history(Path(few), 1_000)
+        replay(Path(few))
+    return lambda: replay(folder)
 
 
 def _slots(done: object) -> int:

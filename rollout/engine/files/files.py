@@ -472,8 +472,7 @@ def select_labelled(records: RecordFrames, labels: str | None) -> RecordFrames:
         pl.col(VALUE_PREFIX + lever).is_not_null() for lever in records.levers
     )
     frames = (records.decisions, records.outcomes.filter(answers))
-    labelled = pl.concat([frame.select(pl.col("case_key").unique()) for frame in frames])
-    keys = labelled.to_series().unique()
+    keys = pl.concat([frame.get_column("case_key") for frame in frames])
     predicted = records.predictions.select(pl.col("case_key").unique()).to_series()
     rejected = records.rejected.filter(pl.col("records") == RecordKind.DECISIONS.value)
     is_labelled = predicted.is_in(keys.implode())

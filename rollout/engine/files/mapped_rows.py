@@ -15,6 +15,7 @@ physical line and the file's own column name, as in `RecordFrames.rejected` and
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from sys import float_info
 from typing import TYPE_CHECKING
@@ -315,7 +316,7 @@ PLACEHOLDERS = DOUBTFUL | frozenset(
         *("[null]", "#n/a", "#na", "#n/a n/a", "1.#qnan", "-1.#ind", "-nan", "+nan"),
     }
 )
-MAX_LETTERS = max(map(len, PLACEHOLDERS))
+PLACEHOLDER = rf"(?i)^\s*(?:{'|'.join(map(re.escape, sorted(PLACEHOLDERS)))})\s*$"
 
 
 def find_placeholders(texts: Iterable[str], listed: Collection[str] = ()) -> list[str]:
@@ -360,9 +361,8 @@ def clear_placeholders(rows: MappedRows, listed: Mapping[str, Collection[str]]) 
 
 
 def _list_placeholders(column: pl.Series, listed: Collection[str]) -> list[str]:
-    """Return the placeholders of a column; most texts are too long to be one."""
-    short = column.filter(column.str.len_bytes() <= MAX_LETTERS + 2)
-    return find_placeholders(short.unique().drop_nulls(), listed)
+    """Return the placeholders of a column."""
+    return find_placeholders(column.filter(column.str.contains(PLACEHOLDER)).unique(), listed)
 
 
 NUMBER_COLUMNS = ("confidence", "latency_ms")
