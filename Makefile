@@ -1,6 +1,7 @@
 # Every recipe sets up what it needs in .venv; only Python 3.11+, its venv module and make are assumed.
 PYTHON ?= python3
 BIN := .venv/bin
+COMMA := ,
 
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)# one more than cores: tests wait for disks and processes
 SCRATCH := $(if $(shell test -w /dev/shm && echo yes),/dev/shm,/tmp)# tests make thousands of small databases
@@ -14,15 +15,24 @@ unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twic
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-.venv/demo: pyproject.toml constraints.txt
+# uv takes a third of pip's time and asks the index that pip is set to; where it can't, pip installs.
+# Tests look for yanked versions in what the installer says.
+define install
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	index=$$($(BIN)/python -m pip config get global.index-url 2>/dev/null); index=$${PIP_INDEX_URL:-$$index}; \
+	{ $(BIN)/python -m pip install --quiet --disable-pip-version-check uv && \
+	  $(BIN)/uv pip install --compile-bytecode $${index:+--default-index "$$index"} -c constraints.txt -e '.[$(1)]'; } \
+	  2>.venv/install-warnings.txt || \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]' \
+	  2>>.venv/install-warnings.txt || { cat .venv/install-warnings.txt; exit 1; }
+endef
+
+.venv/demo: pyproject.toml constraints.txt
+	$(call install,demo)
 	@touch $@
 
 .venv/dev: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,demo]' \
-	  2>.venv/install-warnings.txt || { cat .venv/install-warnings.txt; exit 1; } # tests look for yanked versions in it
+	$(call install,dev$(COMMA)demo)
 	@touch $@ .venv/demo
 
 demo: .venv/demo ## play the mail room, write its report to rollout-demo/, prepare the live demo there
