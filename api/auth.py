@@ -74,8 +74,7 @@ def is_local_host(host: str) -> bool:
     >>> is_local_host("127.0.0.1:8000"), is_local_host("[::1]"), is_local_host("localhost.example")
     (True, True, False)
     """
-    hostname = host if host.endswith("]") else host.rsplit(":", 1)[0]
-    return hostname in LOCAL_HOSTS
+    return (host if host.endswith("]") else host.rsplit(":", 1)[0]) in LOCAL_HOSTS
 
 
 def set_session(

@@ -367,8 +367,7 @@ def _find_code_place(left: float, right: float, width: float, now: float) -> flo
     if abs(now - middle) >= distance:
         return middle
     place = now + distance if now <= middle else now - distance
-    is_inside = left + width / 2 <= place <= right - width / 2
-    return place if is_inside else None
+    return place if left + width / 2 <= place <= right - width / 2 else None
 
 
 def _draw_code(marker: StageMarker, x: float, middle: float) -> Iterator[Markup]:

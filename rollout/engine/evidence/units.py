@@ -256,18 +256,16 @@ def _find_first_decisions(placed: PlacedRecords) -> Frame:
 
     They are `first_decided`, and `decision_known`, the first receipt.
     """
-    sole = placed.sole_decisions if placed.other_decisions is None else None  # nothing to group
-    frames = [placed.decisions, placed.other_decisions]
-    frames += [placed.sole_decisions] if sole is None else []
+    blind, others, sole = placed.decisions, placed.other_decisions, placed.sole_decisions
+    frames = (blind,) if others is None else (blind, others, sole)
     times = [frame.select("case_key", "at", "received") for frame in frames if frame is not None]
     decided = times[0] if len(times) == 1 else nw.concat(times, how="vertical")
-    firsts = decided.group_by("case_key").agg(
-        first_decided=nw.col("at").min(), decision_known=nw.col("received").min()
-    )
-    if sole is None:
+    names = {"first_decided": nw.col("at"), "decision_known": nw.col("received")}
+    firsts = decided.group_by("case_key").agg(**{name: at.min() for name, at in names.items()})
+    if sole is None or others is not None:
         return firsts
-    own = sole.select("case_key", first_decided=nw.col("at"), decision_known=nw.col("received"))
-    return nw.concat([firsts, own], how="vertical")
+    # sole ones are one a case
+    return nw.concat([firsts, sole.select("case_key", **names)], how="vertical")
 
 
 def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Frame:

@@ -259,8 +259,7 @@ def _select_sure(
     earlier = revisions[: max(count, 1)]  # clocks of replicas may differ
     if stored_action.action.permit_kind == BOUND:
         return earlier
-    both = (*earlier[-1:], *revisions[-1:])
-    return sorted(both, key=_rank_confidence)[:1]
+    return sorted((*earlier[-1:], *revisions[-1:]), key=_rank_confidence)[:1]
 
 
 def _rank_confidence(prediction: Prediction) -> float:

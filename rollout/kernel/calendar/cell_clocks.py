@@ -43,8 +43,7 @@ class CellClock:
         first, last = np.searchsorted(self.edges, instants[[0, -1]], side="right").tolist()
         edges = self.edges[first:last]  # few: the instants before each are searched
         marks = [0, *np.searchsorted(instants, edges).tolist(), instants.size]
-        parts = np.arange(first, last + 1) % 2 == 1
-        return np.repeat(parts, np.diff(marks))
+        return np.repeat(np.arange(first, last + 1) % 2 == 1, np.diff(marks))
 
     def find_instant(self, reading: int) -> int | None:
         """Return the first instant with a reading, or None if the clock doesn't reach it."""
