@@ -35,7 +35,7 @@ from rollout.engine.decide.scope import Scope
 from rollout.engine.events import IncidentAcknowledged, IncidentOpened
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownIncidentError
-from rollout.kernel.facts import StoredAlarm, parse_facts, to_facts
+from rollout.kernel.facts import StoredAlarm, Trigger, parse_facts, to_facts
 from rollout.kernel.policy.policy import Policy
 from rollout.live.rollout_state import (
     CommandResult,
@@ -241,7 +241,7 @@ class IncidentStatus(ListedIncident):
     effect: str
     reason: str
     alarms: tuple[Mapping[str, Any], ...]
-    trigger: Mapping[str, Any] | None
+    trigger: Trigger | None
     about: str
     note: str
     unopened: int
@@ -361,7 +361,7 @@ def _build_incident(
         effect=event.effect,
         reason=event.cause_text,
         alarms=tuple(map(to_facts, event.alarms)),
-        trigger=to_facts(event.trigger),
+        trigger=event.trigger,
         about=event.about,
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by,
