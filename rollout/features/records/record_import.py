@@ -28,6 +28,7 @@ from rollout.data.records.records import (
     RecordStatus,
     RecordStore,
     RejectedRecords,
+    StoredBatch,
     build_rejected_record,
 )
 from rollout.data.records.versions import VersionStore, build_version_info
@@ -62,7 +63,7 @@ from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import find_content_fault
 from rollout.kernel.units import group_pairs
 from rollout.live.clock import SystemClock
-from rollout.live.evidence.unit_counting import WindowLookup, queue_cases, queue_new_cases
+from rollout.live.evidence.unit_counting import WindowLookup, queue_new_cases
 from rollout.live.rollout_state import (
     RolloutState,
     load_rollout_state,
@@ -174,10 +175,10 @@ def import_records(
             record for key in keys[start : start + CASES_PER_TRANSACTION] for record in by_case[key]
         ]
         with write_rollout(database, rollout_name) as (transaction, state):
-            case_ids = _store_batch(transaction, state, batch, at, senders, counts, draws)
+            stored_batch = _store_batch(transaction, state, batch, at, senders, counts, draws)
             # tickers read no arrival that is much older than their last tick
             arrived_at = at + timedelta(seconds=time.monotonic() - started_at)
-            queue_cases(transaction, state, case_ids, arrived_at)
+            queue_new_cases(transaction, state, stored_batch, arrived_at, is_import=True)
     return counts
 
 
@@ -238,11 +239,10 @@ def _store_batch(
     senders: Mapping[str, str] | None,
     counts: dict[str, Counter[str]],
     draws: Mapping[str, Mapping[str, bool]],
-) -> set[int]:
-    """Store records and return the cases of accepted ones."""
+) -> StoredBatch:
+    """Store records and count their statuses; return the batch as stored."""
     source = None if senders is None else IMPORTS
     store = RecordStore(transaction, state.rollout)
-    case_ids: set[int] = set()
     in_order = sorted(batch, key=lambda item: (item[0] is None, item[0] or at))
     check = ReviewerCheck(transaction, state)
     records = [record for _, record in in_order]
@@ -277,9 +277,7 @@ def _store_batch(
     )
     for record, record_result in zip(items, stored_batch.results, strict=True):
         counts[type(record).__name__.lower()][record_result.status] += 1
-        if record_result.status == RecordStatus.ACCEPTED:
-            case_ids.add(stored_batch.case_ids[record.key])
-    return case_ids
+    return stored_batch
 
 
 def _group_by_case(

@@ -81,18 +81,26 @@ QueueEntry = tuple[int, int, str]
 
 
 def queue_new_cases(
-    transaction: Transaction, state: RolloutState, stored_batch: StoredBatch, at: datetime
+    transaction: Transaction,
+    state: RolloutState,
+    stored_batch: StoredBatch,
+    at: datetime,
+    *,
+    is_import: bool = False,
 ) -> Mapping[int, IncomingCase]:
     """Queue a stored batch's cases, in the transaction that stored it; return their facts.
 
-    Units that are episodes are resolved by the next tick: of them no facts are read.
+    Units that are episodes are resolved by the next tick: of them no facts are read. If guards use
+    more than decisions, tickers extend their memory by the arrivals since their last tick: records
+    of an import, received long ago, arrive at `at`, the present.
     """
     case_ids = stored_batch.changed_cases
     if not case_ids:
         return {}
     if has_extra_inputs(state.policy):
         # a gold case's answer is no record, but arrives like one
-        arrivals = stored_batch.list_arrivals() or {(at, case_id) for case_id in case_ids}
+        arrivals = set() if is_import else stored_batch.list_arrivals()
+        arrivals = arrivals or {(at, case_id) for case_id in case_ids}
         StoredArrivals(transaction, state.rollout).add(arrivals)
     if state.policy.evidence.unit != "case":
         queue_outcomes(transaction, state, case_ids)
@@ -178,29 +186,6 @@ def _build_outcome_entries(
         if site in sites
         for due in (max(occurred + span, received) for span in spans)
     }
-
-
-def queue_cases(
-    transaction: Transaction, state: RolloutState, case_ids: set[int], at: datetime
-) -> None:
-    """Queue the units of cases, in the transaction that stored their records.
-
-    If guards use more than decisions, the arrival is also recorded at `at`, the present: tickers
-    extend their memory by it.
-    """
-    if not case_ids:
-        return
-    if has_extra_inputs(state.policy):
-        StoredArrivals(transaction, state.rollout).add((at, case_id) for case_id in case_ids)
-    units = resolve_case_units(transaction, state, case_ids, has_any_version=True)
-    unit_entries = list_unit_entries(transaction, state, units)
-    incoming_cases = IncomingCases(transaction, state.rollout)
-    outcome_entries: set[QueueEntry] = set()
-    if state.policy.outcomes:
-        outcome_entries = _build_outcome_entries(incoming_cases.load_cases(case_ids), state.policy)
-    # all at once, so that nothing is inserted before the wait for a tick that counts some of them
-    incoming_cases.queue_entries([*unit_entries, *sorted(outcome_entries)])
-    faults.reach_point("ingest.due")
 
 
 def list_unit_entries(

@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rollout.data.database.session import Database
-from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.permissions import AssignedRole
@@ -26,13 +25,13 @@ from rollout.engine.records.records import Prediction
 from rollout.features.incidents import incidents
 from rollout.features.reports.archive import REPORT_FORMATS
 from rollout.kernel.statistics.sampling import compute_sampling_value
-from rollout.live.evidence.unit_counting import queue_cases
 from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.api.reviews.review_desk import ReviewDesk
 from tests.chance import without_chance
 from tests.data.databases import fresh
 from tests.features.review_room import START, Room, person, policy_text
+from tests.live.stored_cases import queue_stored_cases
 
 pytestmark = pytest.mark.exhaustive
 
@@ -205,8 +204,7 @@ class Played:
             VersionStore(transaction, stood.rollout).record_info(
                 VersionInfo("v1", "test"), at=START
             )
-            numbers = ExternalKeys(transaction, stood.rollout).find_ids(self.keys)
-            queue_cases(transaction, stood, set(numbers.values()), self.room.at)
+            queue_stored_cases(transaction, stood, self.keys, self.room.at)
         Ticker(self.room.database, "bears", "one").tick(self.room.at)
 
     def report(self, forms):

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from rollout.data.database.session import Database
-from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.records import RecordStore
 from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.commands import Actor, ApproveProposal
@@ -37,7 +36,7 @@ from rollout.kernel.calendar.instants import find_slot_after, to_instant
 from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, RegisteredUnits
 from rollout.kernel.policy_files.reader import load_policy, parse_policy
 from rollout.kernel.units import MISSING
-from rollout.live.evidence.unit_counting import queue_cases, queue_new_cases
+from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.tick_passes import Ticker
@@ -46,6 +45,7 @@ from tests.engine.slots.stories import a_history, prepared
 from tests.factories import DAY, HOUR, NOON
 from tests.features import bear_field as field
 from tests.features.review_room import ANA, MINUTE, Room, policy_text
+from tests.live.stored_cases import queue_stored_cases
 from tests.live.test_live import BY_CASE, BY_EPISODE, STORY, all_at_first, live, scope_of
 
 pytestmark = pytest.mark.simulation
@@ -334,8 +334,7 @@ def test_what_guards_have_seen_already_of_a_case_that_others_still_judge_is_left
         VersionStore(transaction, room.stood.rollout).record_info(
             VersionInfo("v1", "test"), at=room.at
         )
-        numbers = ExternalKeys(transaction, room.stood.rollout).find_ids(["case-1"])
-        queue_cases(transaction, room.stood, set(numbers.values()), room.at)
+        queue_stored_cases(transaction, room.stood, ["case-1"], room.at)
     Ticker(database, "bears", "one").tick(room.later(HOUR).at)
     told = of_store(database, "bears", at=room.at)
     assert [len(sight.rows.guard) for sight in told.evidence_views.values()] == []
