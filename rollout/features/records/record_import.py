@@ -178,7 +178,7 @@ def import_records(
             stored_batch = _store_batch(transaction, state, batch, at, senders, counts, draws)
             # tickers read no arrival that is much older than their last tick
             arrived_at = at + timedelta(seconds=time.monotonic() - started_at)
-            queue_new_cases(transaction, state, stored_batch, arrived_at, is_import=True)
+            queue_new_cases(transaction, state, stored_batch, at, arrived_at=arrived_at)
     return counts
 
 

@@ -86,21 +86,21 @@ def queue_new_cases(
     stored_batch: StoredBatch,
     at: datetime,
     *,
-    is_import: bool = False,
+    arrived_at: datetime | None = None,
 ) -> Mapping[int, IncomingCase]:
     """Queue a stored batch's cases, in the transaction that stored it; return their facts.
 
     Units that are episodes are resolved by the next tick: of them no facts are read. If guards use
     more than decisions, tickers extend their memory by the arrivals since their last tick: records
-    of an import, received long ago, arrive at `at`, the present.
+    of an import, received long ago, arrive at `arrived_at`; others when they were received.
     """
     case_ids = stored_batch.changed_cases
     if not case_ids:
         return {}
     if has_extra_inputs(state.policy):
         # a gold case's answer is no record, but arrives like one
-        arrivals = set() if is_import else stored_batch.list_arrivals()
-        arrivals = arrivals or {(at, case_id) for case_id in case_ids}
+        arrivals = set() if arrived_at else stored_batch.list_arrivals()
+        arrivals = arrivals or {(arrived_at or at, case_id) for case_id in case_ids}
         StoredArrivals(transaction, state.rollout).add(arrivals)
     if state.policy.evidence.unit != "case":
         queue_outcomes(transaction, state, case_ids)
