@@ -31,10 +31,7 @@ pytestmark = pytest.mark.simulation
 LONG = BY_EPISODE.replace("30m", "40m").replace(
     "agreement, at_least: 50%, false", "agreement, at_least: 80%, false"
 )  # episodes go on when they have closed already
-HEARD = (
-    "guards:\n  - {measure: heartbeat, at_most: 3h, then: suspend, quiet_days: 100%,"
-    " false_alarm_every: 1d}"
-)
+HEARD = "guards:\n  - {measure: heartbeat, at_most: 3h, then: suspend, false_alarm_every: 1d}"
 PINGED, HOUR, DAY = "s0", timedelta(hours=1), timedelta(days=1)
 RESTART_EVERY = 12  # slots: what a fresh process reads back decides the same
 AFTER = timedelta(minutes=20)
@@ -46,8 +43,8 @@ def _snapshots_of_few_units(monkeypatch):
 
 
 def with_usual_traffic(history):
-    """Return a history with a case an hour at each site in the 30 days before."""
-    hours = pl.datetime_range(START - timedelta(days=30), START, "1h", closed="left", eager=True)
+    """Return a history with a case each half hour at each site in the 30 days before."""
+    hours = pl.datetime_range(START - timedelta(days=30), START, "30m", closed="left", eager=True)
     first = history.cases.unique("site", maintain_order=True).drop("occurred_at")
     times = pl.DataFrame({"occurred_at": hours.cast(history.cases.schema["occurred_at"])})
     earlier = first.join(times, how="cross")

@@ -492,7 +492,6 @@ def _is_guard_as_strict(new: Guard, old: Guard) -> bool:
     return (
         _is_as_strict(new.condition, old.condition)
         and _is_interval_as_short(new, old)
-        and new.quiet_days >= old.quiet_days
         and (new.then in {old.then, "shadow"} or old.then == "report")
         and _REACH_ORDER.index(new.reach) >= _REACH_ORDER.index(old.reach)
         and _REACH_ORDER.index(new.holds) >= _REACH_ORDER.index(old.holds)

@@ -31,7 +31,7 @@ from rollout.engine.evidence.unit_arrays import (
 from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
 from rollout.kernel.calendar.instants import DAY, HOUR, MINUTE, Site, count_micros, to_wall_times
 from rollout.kernel.policy.policy import DAY as DAY_SPAN
-from rollout.kernel.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
+from rollout.kernel.policy.policy import QUIET_DAYS, TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.kernel.statistics.detector import (
     LOWEST_LIMIT,
     SIGNS_MISSED,
@@ -571,7 +571,7 @@ class CellSilences:
             return None
         span = self.guard.false_alarm_span or TIME_BETWEEN_FALSE_ALARMS
         threshold = compute_silence_threshold(traffic.per_day, span / timedelta(days=1))
-        due = usual.find_due_instant(start, end, threshold / self.guard.quiet_days)
+        due = usual.find_due_instant(start, end, threshold / QUIET_DAYS)
         if due is None:
             return None
         limit = self.clock.find_instant(int(self.clock.read_at(np.array([start]))[0]) + self._limit)

@@ -25,7 +25,7 @@ from rollout.features.policies.traffic import CellTraffic, RolloutTraffic
 from rollout.kernel.calendar.instants import Cell, format_duration
 from rollout.kernel.calendar.windows import compute_year_shares
 from rollout.kernel.measures import Condition, Watch
-from rollout.kernel.policy.policy import DAY, TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
+from rollout.kernel.policy.policy import DAY, QUIET_DAYS, TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
 from rollout.kernel.statistics.detector import (
     MIN_BAD_RECORDS,
@@ -130,7 +130,7 @@ def _estimate_days(
     span = (guard.false_alarm_span or TIME_BETWEEN_FALSE_ALARMS) / DAY
     site_units_per_day = sum(number or 0.0 for number in site_units)
     per_hour = units / (24 * share)
-    return estimate_silent_hours(per_hour, site_units_per_day, guard.quiet_days, span) / 24
+    return estimate_silent_hours(per_hour, site_units_per_day, QUIET_DAYS, span) / 24
 
 
 MIN_RENEWAL_CHANCE = 0.8

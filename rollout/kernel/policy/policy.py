@@ -36,7 +36,7 @@ from rollout.kernel.units import WHOLE_UNIT, Key, Lever, OutcomeRule, Spread, bu
 
 DAY = timedelta(days=1)
 UNITS_BETWEEN_FALSE_ALARMS, TIME_BETWEEN_FALSE_ALARMS = 10_000.0, 365 * DAY
-DEFAULT_QUIET_DAYS = 0.5
+QUIET_DAYS = 0.5  # share of its usual traffic that a site has on quiet days
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -267,8 +267,8 @@ class Guard(GuardBase):
     """A condition that narrows, suspends or opens an incident when it trips.
 
     `false_alarm_span` is the time between false alarms, and takes precedence over their units.
-    `quiet_days` is the share of its usual traffic that a site has on quiet days. `holds` is where
-    a harm holds widenings until it is acknowledged: those of its version are held everywhere.
+    `holds` is where a harm holds widenings until it is acknowledged: those of its version are held
+    everywhere.
     """
 
     condition: Condition
@@ -276,7 +276,6 @@ class Guard(GuardBase):
     false_alarm_every: float = UNITS_BETWEEN_FALSE_ALARMS
     false_alarm_span: timedelta | None = None
     added: bool = False
-    quiet_days: float = DEFAULT_QUIET_DAYS
 
     @property
     def id(self) -> str:

@@ -312,11 +312,6 @@ _check_alarm_interval = _build_guard_check(
     " {measure}, such as 10000",
 )
 """Quality guards count units: their records are too uneven for a time."""
-_check_quiet_days = _build_guard_check(
-    "quiet_days",
-    lambda row, measure: row.quiet_days is not None and measure.watch is not Watch.SIGNS,
-    "is about silence; {measure} has none: leave it out, or watch heartbeat",
-)
 _check_holds = _build_guard_check(
     "holds",
     lambda row, measure: row.holds != "rollout" and measure.watch is not Watch.HARMS,
@@ -389,7 +384,6 @@ CONDITION_CHECKS: tuple[PolicyCheck, ...] = (
     (("levers.*.costs.*.cost",), _check_cost_threshold),
     ((), _check_suspending_measure),
     (("guards.*.false_alarm_every",), _check_alarm_interval),
-    ((), _check_quiet_days),
     ((), _check_holds),
     (("tick", "guards.*.over"), _check_guard_span),
     (("guards.*", "sites.*.id", "windows.*.id"), _check_distinct_guards),

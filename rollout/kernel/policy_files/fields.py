@@ -9,7 +9,6 @@ Each reader raises `ValueError` with the problem and its remedy.
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
@@ -74,22 +73,6 @@ def read_number(text: str) -> float:
     if not math.isfinite(value) or "_" in text:
         hint = "without a per cent sign" if text.endswith("%") else "such as 0.3 or 20"
         raise ValueError(f"{text!r} is no plain number; write one {hint}")
-    return value
-
-
-def read_quiet_share(text: str) -> float:
-    """Read a share above 0, also as a fraction.
-
-    >>> read_quiet_share("1/2"), read_quiet_share("⅓") == 1 / 3, read_quiet_share("25%")
-    (0.5, True, 0.25)
-    """
-    if len(text) == 1 and unicodedata.category(text) == "No":
-        return unicodedata.numeric(text)
-    parts = text.split("/")
-    is_fraction = len(parts) == 2 and all(part.isdecimal() for part in parts) and int(parts[1])
-    value = int(parts[0]) / int(parts[1]) if is_fraction else read_share(text)
-    if not 0 < value <= 1:
-        raise ValueError(f"{text!r} is no share of the usual traffic; write one such as 1/3 or 33%")
     return value
 
 
@@ -428,7 +411,6 @@ _WHOLE = r"^\d+$"
 _SPAN = r"^\d+(\.\d+)?(ms|s|m|h|d)$"
 _PLAIN = r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$"
 _INTERVAL = r"^([-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|\d+(\.\d+)?(ms|s|m|h|d)|\d+y)$"
-_QUIET_SHARE = r"^([¼½¾⅓⅔]|\d+/\d+|\d+(\.\d+)? ?%?)$"
 _PART = r"^\d+(\.\d+)? ?%?$"
 
 NonEmptyText = Annotated[str, _validate_with(read_text), _ANY]
@@ -475,11 +457,6 @@ SampleShare = Annotated[
     float,
     _validate_with(read_sample),
     _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
-]
-QuietShare = Annotated[
-    float,
-    _validate_with(read_quiet_share),
-    _build_text_schema(_QUIET_SHARE, numeric=True, minimum=0, maximum=1),
 ]
 Risk = Annotated[
     float,

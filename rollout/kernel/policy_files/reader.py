@@ -16,7 +16,6 @@ from rollout.kernel.errors import PolicyRefusedError
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.policy.evidence_sources import FileReading, ReadingBase
 from rollout.kernel.policy.policy import (
-    DEFAULT_QUIET_DAYS,
     TIME_BETWEEN_FALSE_ALARMS,
     UNITS_BETWEEN_FALSE_ALARMS,
     Gate,
@@ -573,7 +572,6 @@ def _build_guards(written: WrittenPolicy) -> Iterator[Guard]:
             then=row.then or measure.guard_effect,
             false_alarm_every=units if isinstance(units, float) else UNITS_BETWEEN_FALSE_ALARMS,
             false_alarm_span=_find_alarm_span(row),
-            quiet_days=DEFAULT_QUIET_DAYS if row.quiet_days is None else row.quiet_days,
             **shared | {"over": row.over or measure.guard_span},
         )
 

@@ -269,14 +269,6 @@ class WrittenGuard(GuardBase, WrittenCondition):
             "time, between two false alarms, at least. Default: 10000 units, and 1y.",
         ),
     ] = None
-    quiet_days: Annotated[
-        float | None,
-        Key(
-            "QuietShare",
-            "For heartbeat: share of the usual traffic on quiet days, such as 1/3 or 33%. "
-            "Default: 1/2.",
-        ),
-    ] = None
     then: Annotated[
         str | None,
         Key(

@@ -117,7 +117,6 @@ LOOSER = {
         guard(false_alarm_span=730 * DAY),
         "the guard on agreement",
     ),
-    "guard's quiet days": (guard(quiet_days=1 / 2), guard(quiet_days=1 / 3), "the guard on agreem"),
     "site's hours": (
         {"sites": (Site("creek", "UTC"),)},
         {"sites": (Site("creek", "UTC", open="08:00-20:00"),)},

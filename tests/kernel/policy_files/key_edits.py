@@ -111,7 +111,6 @@ LOOSENS = {
     "guards[].at_most": {"guards[1].at_most": "3h"},
     "guards[].over": {"guards[3].over": "7d"},
     "guards[].false_alarm_every": {"guards[0].false_alarm_every": "6000"},
-    "guards[].quiet_days": {"guards[1].quiet_days": "1/3"},
     "guards[].holds": {"guards[5].holds": "site"},
     "guards[].reach": {"guards[0].reach": "cell"},
     "limits[]": {"limits": None},
