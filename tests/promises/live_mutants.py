@@ -13,7 +13,7 @@ from rollout.engine.decide import approvals, decider
 from rollout.engine.decide import decider as open_proposals
 from rollout.engine.decide.assignment import Permit
 from rollout.engine.decide.scope import Grant, ProposalState, Scope
-from rollout.engine.records import reviews
+from rollout.engine.records import policy_actions
 from rollout.features.reviews import decisions
 from rollout.live.service import PermitSigner
 from rollout.live.state_cache import StateCache
@@ -36,6 +36,10 @@ class Mutant:
     what: str
     made: Callable
     scene: Callable
+
+    def __post_init__(self):
+        """Fail where the tests are collected if the attribute has moved."""
+        getattr(self.where, self.what)
 
     @contextmanager
     def applied(self):
@@ -133,7 +137,7 @@ MUTANTS = (
     ),
     Mutant(
         "any action will do",
-        reviews,
+        policy_actions,
         "is_policy_action",
         _always(answer=True),
         SCENES.acted,

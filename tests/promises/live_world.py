@@ -27,6 +27,7 @@ from rollout.engine.decide.commands import (
 from rollout.engine.decide.commands import StopCells as Stop
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.kernel.calendar.instants import Cell, find_slot_before, to_instant
+from rollout.kernel.facts import Trigger, parse_facts
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live import state_cache
@@ -224,7 +225,10 @@ class LiveWorld:
                     name: row[4].get(name, "") for name in ("kind", "reason", "version", "about")
                 }
                 cell = Cell(row[4]["site"], row[4]["window"]) if row[4].get("site") else None
-                self.log.append(OpenIncident(at=decode_instant(row[1]), cell=cell, **own))
+                facts = row[4].get("trigger")
+                trigger = None if facts is None else parse_facts(Trigger, facts)
+                at = decode_instant(row[1])
+                self.log.append(OpenIncident(at=at, cell=cell, trigger=trigger, **own))
         self.grown, self.rows = len(rows) > len(self.rows), rows
         self.heads.append((self.clock.read_boot_clock(), len(rows)))
 
