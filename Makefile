@@ -18,8 +18,9 @@ help: ## list the recipes
 # uv takes a third of pip's time and asks the index that pip is set to; where it can't, pip installs.
 # Tests look for yanked versions in what the installer says.
 define install
-	$(PYTHON) -m venv .venv
-	index=$$($(BIN)/python -m pip config get global.index-url 2>/dev/null); index=$${PIP_INDEX_URL:-$$index}; \
+	@echo "Installing into .venv: about a minute"
+	@$(PYTHON) -m venv .venv
+	@index=$$($(BIN)/python -m pip config get global.index-url 2>/dev/null); index=$${PIP_INDEX_URL:-$$index}; \
 	{ $(BIN)/python -m pip install --quiet --disable-pip-version-check uv && \
 	  $(BIN)/uv pip install --compile-bytecode $${index:+--default-index "$$index"} -c constraints.txt -e '.[$(1)]'; } \
 	  2>.venv/install-warnings.txt || \
