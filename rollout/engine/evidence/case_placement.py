@@ -35,7 +35,6 @@ from rollout.engine.evidence.reviewer_checks import is_blind_decision
 from rollout.engine.evidence.units import (
     TRACKS,
     PlacedRecords,
-    add_unit_values,
     build_unit_key,
     resolve_units,
 )
@@ -55,6 +54,7 @@ from rollout.kernel.calendar.instants import (
 )
 from rollout.kernel.calendar.windows import find_windows
 from rollout.kernel.late_modules import LateModule
+from rollout.kernel.policy.familiarity import FamiliarityRule, encode_case_values
 from rollout.kernel.populations import PLANTED_TRACK
 from rollout.kernel.statistics.sampling import compute_sampling_values
 
@@ -439,6 +439,74 @@ def _resolve_placed(
 ) -> pl.DataFrame:
     units = resolve_units(history.placed, policy, tracks=tracks).collect("polars").to_native()
     return add_unit_values(units, history.cases, policy)
+
+
+def add_unit_values(units: pl.DataFrame, cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
+    """Return units with the column `attribute_values`; "" if the policy asks for none.
+
+    It holds the values of each case of the unit, the judged one first. Of an episode those cases
+    count that had occurred and arrived by the unit's slot, so later ones change nothing.
+
+    Args:
+        units: rows as `rollout.engine.evidence.units.resolve_units` returns them.
+        cases: the placed cases, with their attributes.
+        policy: for the rule and the tick.
+    """
+    rule = policy.evidence.familiar
+    if rule is None:
+        return units.with_columns(attribute_values=pl.lit(""))
+    values = cases.select(
+        "case_key",
+        "unit",
+        "is_registered",
+        arrived=pl.max_horizontal("occurred_us", "received"),
+        values=encode_values(cases, rule),
+    )
+    own = values.select("case_key", own="values")
+    units = units.join(own, on="case_key", how="left", maintain_order="left")
+    others = pl.lit("")
+    if policy.evidence.unit != "case":
+        units = _join_other_values(units, values, count_micros(policy.tick))
+        others = pl.col("others")
+    return units.with_columns(attribute_values=pl.format("[{}{}]", "own", others)).drop(
+        "own", "others", strict=False
+    )
+
+
+def _join_other_values(units: pl.DataFrame, values: pl.DataFrame, tick: int) -> pl.DataFrame:
+    """Add the values of an episode's other registered cases that differ from the judged one's."""
+    keys = ("unit", "slot", "own")
+    others = (
+        units.select(keys)
+        .unique()
+        .join(values.filter("is_registered"), on="unit")
+        .filter(pl.col("arrived") <= pl.col("slot") * tick, pl.col("values") != pl.col("own"))
+        .group_by(keys)
+        .agg(others="," + pl.col("values").unique().sort().str.join(","))
+    )
+    joined = units.join(others, on=keys, how="left", maintain_order="left")
+    return joined.with_columns(pl.col("others").fill_null(""))
+
+
+def encode_values(cases: pl.DataFrame, rule: FamiliarityRule) -> pl.Series:
+    """Return the stored text of each case's values; equal cases are read once."""
+    names = sorted(rule.attribute_names)
+    columns = [
+        pl.col(column) if column in cases.columns else pl.lit(None, pl.String)
+        for column in (ATTRIBUTE_PREFIX + name for name in names)
+    ]
+    attributes = cases.select(
+        column.cast(pl.String).alias(name) for name, column in zip(names, columns, strict=True)
+    )
+    different = attributes.unique()
+    texts = [
+        encode_case_values(rule.list_values({n: v for n, v in row.items() if v is not None}))
+        for row in different.iter_rows(named=True)
+    ]
+    encoded = different.with_columns(text=pl.Series(texts, dtype=pl.String))
+    return attributes.join(encoded, on=names, how="left", nulls_equal=True, maintain_order="left")[
+        "text"
+    ]
 
 
 @dataclass(frozen=True)

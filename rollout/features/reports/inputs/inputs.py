@@ -22,6 +22,7 @@ import polars as pl
 
 from rollout.engine.decide.projection import apply_events, list_effective_times
 from rollout.engine.decide.scope import Scope, compute_stage_level
+from rollout.engine.evidence.case_placement import encode_values
 from rollout.engine.evidence.frames import INSTANT, VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.stage_history import (
     FamiliarHistories,
@@ -31,7 +32,6 @@ from rollout.engine.evidence.stage_history import (
     draw_buckets,
 )
 from rollout.engine.evidence.tallied_units import fill_attribute_values
-from rollout.engine.evidence.units import encode_values
 from rollout.features.reports.inputs.evidence_inputs import CellFacts, EvidenceInputs
 from rollout.features.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
 from rollout.features.reports.inputs.pictures import MediaFinder, find_no_media
