@@ -31,9 +31,10 @@ from rollout.engine.evidence.unit_arrays import (
 from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
 from rollout.kernel.calendar.instants import DAY, HOUR, MINUTE, Site, count_micros, to_wall_times
 from rollout.kernel.policy.policy import DAY as DAY_SPAN
-from rollout.kernel.policy.policy import QUIET_DAYS, TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
+from rollout.kernel.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.kernel.statistics.detector import (
     LOWEST_LIMIT,
+    QUIET_DAYS,
     SIGNS_MISSED,
     TRAFFIC_DAYS,
     ShareRecords,

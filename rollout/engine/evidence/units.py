@@ -191,12 +191,12 @@ def _find_first_decisions(placed: PlacedRecords) -> Frame:
     frames = (blind,) if others is None else (blind, others, sole)
     times = [frame.select("case_key", "at", "received") for frame in frames if frame is not None]
     decided = times[0] if len(times) == 1 else nw.concat(times, how="vertical")
-    names = {"first_decided": nw.col("at"), "decision_known": nw.col("received")}
-    firsts = decided.group_by("case_key").agg(**{name: at.min() for name, at in names.items()})
+    columns = {"first_decided": nw.col("at"), "decision_known": nw.col("received")}
+    firsts = decided.group_by("case_key").agg(**{name: at.min() for name, at in columns.items()})
     if sole is None or others is not None:
         return firsts
-    # sole ones are one a case
-    return nw.concat([firsts, sole.select("case_key", **names)], how="vertical")
+    # a sole decision is the first of its case: most are, and grouping them is slow
+    return nw.concat([firsts, sole.select("case_key", **columns)], how="vertical")
 
 
 def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Frame:

@@ -316,7 +316,7 @@ PLACEHOLDERS = DOUBTFUL | frozenset(
         *("[null]", "#n/a", "#na", "#n/a n/a", "1.#qnan", "-1.#ind", "-nan", "+nan"),
     }
 )
-PLACEHOLDER = rf"(?i)^\s*(?:{'|'.join(map(re.escape, sorted(PLACEHOLDERS)))})\s*$"
+PLACEHOLDER_PATTERN = rf"(?i)^\s*(?:{'|'.join(map(re.escape, sorted(PLACEHOLDERS)))})\s*$"
 
 
 def find_placeholders(texts: Iterable[str], listed: Collection[str] = ()) -> list[str]:
@@ -362,7 +362,9 @@ def clear_placeholders(rows: MappedRows, listed: Mapping[str, Collection[str]]) 
 
 def _list_placeholders(column: pl.Series, listed: Collection[str]) -> list[str]:
     """Return the placeholders of a column."""
-    return find_placeholders(column.filter(column.str.contains(PLACEHOLDER)).unique(), listed)
+    return find_placeholders(
+        column.filter(column.str.contains(PLACEHOLDER_PATTERN)).unique(), listed
+    )
 
 
 NUMBER_COLUMNS = ("confidence", "latency_ms")

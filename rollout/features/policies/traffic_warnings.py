@@ -25,10 +25,11 @@ from rollout.features.policies.traffic import CellTraffic, RolloutTraffic
 from rollout.kernel.calendar.instants import Cell, format_duration
 from rollout.kernel.calendar.windows import compute_year_shares
 from rollout.kernel.measures import Condition, Watch
-from rollout.kernel.policy.policy import DAY, QUIET_DAYS, TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
+from rollout.kernel.policy.policy import DAY, TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
 from rollout.kernel.statistics.detector import (
     MIN_BAD_RECORDS,
+    QUIET_DAYS,
     SIGNS_MISSED,
     TRAFFIC_DAYS,
     compute_false_alarm_interval,

@@ -36,7 +36,6 @@ from rollout.kernel.units import WHOLE_UNIT, Key, Lever, OutcomeRule, Spread, bu
 
 DAY = timedelta(days=1)
 UNITS_BETWEEN_FALSE_ALARMS, TIME_BETWEEN_FALSE_ALARMS = 10_000.0, 365 * DAY
-QUIET_DAYS = 0.5  # share of its usual traffic that a site has on quiet days
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 

@@ -533,15 +533,9 @@ def _check_outcome_rows(written: WrittenPolicy, policy: Policy) -> Faults:
             yield DocumentFault((*path, "id"), text)
 
 
-def list_gain_rows(written: WrittenPolicy) -> Iterator[tuple[DocumentPath, WrittenCondition]]:
-    """Yield the conditions on outcomes, with their paths."""
-    for i, gate in enumerate(written.gates):
-        for j, condition in enumerate(gate.require):
-            if is_of_outcome(condition):
-                yield ("gates", i, "require", j), condition
-    for i, guard in enumerate(written.guards):
-        if is_of_outcome(guard):
-            yield ("guards", i), guard
+def list_gain_rows(written: WrittenPolicy) -> Iterator[ConditionRow]:
+    """Return the conditions on outcomes, each with its place."""
+    return (row for row in list_condition_rows(written) if is_of_outcome(row[1]))
 
 
 def _check_gain_outcome(written: WrittenPolicy, _: Policy) -> Faults:

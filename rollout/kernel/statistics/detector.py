@@ -33,7 +33,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import inf, log
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.statistics.evidence import check_inside_unit
@@ -456,6 +456,10 @@ def compute_silence_threshold(units_per_day: float, span_days: float = 365) -> f
     (9.994242, 11.60368)
     """
     return log(max(units_per_day * span_days, _FEWEST_UNITS))
+
+
+QUIET_DAYS: Final = 0.5
+"""Share of its usual traffic that a site has on its quiet days, when silence is no alarm."""
 
 
 def estimate_silent_hours(
