@@ -17,7 +17,7 @@ from tests import samples
 
 BUDGETS: Final = {  # minutes on two idle cores
     "fast": 5.0,
-    "slow": 5.0,
+    "slow": 18.0,
     "postgres": 6.0,
     "exhaustive": 4.0,
     "simulation": 7.0,
