@@ -25,10 +25,12 @@ def counting_work(database, *names):
     def count_call(frame, kind, _):
         work["calls"] += kind in {"call", "c_call"} and frame.f_code.co_filename.startswith(paths)
 
-    event.listen(database.engine, "before_cursor_execute", count_statement)
+    for engine in database.engines:
+        event.listen(engine, "before_cursor_execute", count_statement)
     sys.setprofile(count_call)
     try:
         yield work
     finally:
         sys.setprofile(None)
-        event.remove(database.engine, "before_cursor_execute", count_statement)
+        for engine in database.engines:
+            event.remove(engine, "before_cursor_execute", count_statement)

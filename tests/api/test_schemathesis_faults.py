@@ -52,14 +52,16 @@ def gone(database):
 
 @contextmanager
 def listening(database, name, action):
-    """Run an action at an event of the engine, with fresh connections before and after."""
-    database.engine.dispose()
-    event.listen(database.engine, name, action)
+    """Run an action at an event of the engines, with fresh connections before and after."""
+    database.close()
+    for engine in database.engines:
+        event.listen(engine, name, action)
     try:
         yield
     finally:
-        event.remove(database.engine, name, action)
-        database.engine.dispose()
+        for engine in database.engines:
+            event.remove(engine, name, action)
+        database.close()
 
 
 def play(app):

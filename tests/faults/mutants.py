@@ -86,9 +86,8 @@ def _no_lock(stack, _copies, _url):
     instead(stack, session, "_begin_sqlite", lambda _: _begin_late)
 
 
-def _begin_late(connection):
+def _begin_late(_writes, connection):
     """Begin on SQLite without the lock of a writer: it is taken by the first that writes."""
-    connection.exec_driver_sql("pragma query_only=off")
     connection.exec_driver_sql("begin")
 
 

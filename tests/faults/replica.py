@@ -150,11 +150,11 @@ class Replica:
         self.rounds = ReportScheduler(
             self.service, ReportPublisher(self.service).make_report, self.owner
         )
-        engine = self.database.engine
-        event.listen(engine, "checkout", lambda raw, *_: self.held.append(raw))
-        event.listen(engine, "checkin", lambda raw, *_: self._let_go(raw))
-        if self.impatient:
-            event.listen(engine, "connect", NO_PATIENCE[engine.dialect.name])
+        for engine in self.database.engines:
+            event.listen(engine, "checkout", lambda raw, *_: self.held.append(raw))
+            event.listen(engine, "checkin", lambda raw, *_: self._let_go(raw))
+            if self.impatient:
+                event.listen(engine, "connect", NO_PATIENCE[engine.dialect.name])
 
     def _let_go(self, raw):
         self.held = [raw_task for raw_task in self.held if raw_task is not raw and raw is not None]

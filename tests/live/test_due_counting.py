@@ -275,7 +275,8 @@ def test_first_uses_in_many_cells_cost_no_statement_each(database, site_count):
             both = (case, decide(key, "ana", 5)) if key.endswith("b") else (case, predict(key))
             store(database, *both, decide(key, "bo", 6))
     statements = []
-    event.listen(database.engine, "before_cursor_execute", lambda *sent: statements.append(sent[2]))
+    for engine in database.engines:
+        event.listen(engine, "before_cursor_execute", lambda *sent: statements.append(sent[2]))
     count_due(database)
     about_uses = [text for text in statements if "version_uses" in text or "EXISTS" in text]
     assert len(about_uses) == 5  # read by each page and by the part, written, the silent cases

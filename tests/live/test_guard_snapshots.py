@@ -71,9 +71,11 @@ def test_a_first_tick_reads_as_many_rows_after_any_history(database, monkeypatch
     def note(*args):
         statements.append(args[2])
 
-    event.listen(database.engine, "before_cursor_execute", note)
+    for engine in database.engines:
+        event.listen(engine, "before_cursor_execute", note)
     shop.tick()
-    event.remove(database.engine, "before_cursor_execute", note)
+    for engine in database.engines:
+        event.remove(engine, "before_cursor_execute", note)
     tables = ("predictions", "decisions", "outcomes")
     assert not [text for text in statements if any(f"FROM {table}" in text for table in tables)]
     assert not batches

@@ -216,7 +216,8 @@ class WorkRecorder:
     def __init__(self, database: Database) -> None:
         self._files: set[str] = set()
         self._statements = 0
-        event.listen(database.engine, "before_cursor_execute", self._note_statement)
+        for engine in database.engines:
+            event.listen(engine, "before_cursor_execute", self._note_statement)
         threading.setprofile(self._note_call)
         sys.setprofile(self._note_call)
 

@@ -193,15 +193,8 @@ POSTGRESQL_SETTINGS: Final = {
 }
 MAX_STATEMENT_SILENCE: Final = 65.0
 """Seconds without a byte from PostgreSQL, more than `statement_timeout`; none in migrations."""
-WRITES_OPTION: Final = "rollout_writes"
-READ_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "sqlite": {WRITES_OPTION: False},
-    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
-}
-WRITE_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "sqlite": {WRITES_OPTION: True},
-    "postgresql": {},  # the defaults of `create_database_engine`
-}
+READ_ONLY: Final = {"query_only": ("on", 1)}
+"""The last pragma; to set it for each transaction would discard SQLite's prepared statements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,17 +202,14 @@ class Transaction:
     """A database transaction; repositories use it and never commit."""
 
     connection: Connection
+    pool: object
+    """That of the open database's writes, a cache key."""
     tally: WriteTally = field(default_factory=WriteTally, compare=False)
 
     @property
     def engine(self) -> str:
         """Return `sqlite` or `postgresql`."""
         return self.connection.dialect.name
-
-    @property
-    def pool(self) -> object:
-        """Return the pool of an open database's transactions, a cache key."""
-        return self.connection.engine.pool
 
     def execute(
         self,
@@ -401,9 +391,14 @@ class Database:
         self.append_failures, self.damage_signs = AppendFailures(), DamageSigns()
         self.outages = OutageMonitor()
         self.engine = create_database_engine(url, self.outages, is_draft=is_draft)
-        engine_name = self.engine.dialect.name
-        self._read_engine = self.engine.execution_options(**READ_OPTIONS[engine_name])
-        self._write_engine = self.engine.execution_options(**WRITE_OPTIONS[engine_name])
+        if self.file is None:
+            self.engines: tuple[Engine, ...] = (self.engine,)
+            self._read_engine: Engine = self.engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+        else:
+            self._read_engine = create_database_engine(url, is_draft=is_draft, writes=False)
+            self.engines = (self.engine, self._read_engine)
         self._write_lock = (
             None
             if self.file is None
@@ -424,7 +419,7 @@ class Database:
             _begin_transaction(connection) as database_transaction,
             database_transaction,
         ):
-            yield Transaction(connection)
+            yield Transaction(connection, self.engine.pool)
 
     @contextmanager
     def begin_write(self, *, is_urgent: bool = False) -> Iterator[Transaction]:
@@ -450,10 +445,11 @@ class Database:
             self.append_failures.watch_transaction() as tally,
             lock,
             self._watch_outages(writes=True),
-            self._write_engine.connect() as connection,
+            self.engine.connect() as connection,
             _begin_transaction(connection) as database_transaction,
         ):
-            yield Transaction(connection, tally)  # an error is raised here; closing rolls back
+            # an error is raised here; closing rolls back
+            yield Transaction(connection, self.engine.pool, tally)
             faults.reach_point("commit.before")
             _commit(connection, database_transaction)
         faults.reach_point("commit.after")
@@ -480,10 +476,11 @@ class Database:
             self.outages.record_success()
 
     def count_connections(self) -> Mapping[str, int]:
-        """Return the pool's connections by state: `used` and `idle`."""
-        pool = self.engine.pool
-        assert isinstance(pool, QueuePool)  # noqa: S101 - the default of both engines
-        return {"used": pool.checkedout(), "idle": pool.checkedin()}
+        """Return the connections of all pools by state: `used` and `idle`."""
+        pools = [engine.pool for engine in self.engines]
+        queues = [pool for pool in pools if isinstance(pool, QueuePool)]  # the default: all of them
+        used, idle = (pool.checkedout() for pool in queues), (pool.checkedin() for pool in queues)
+        return {"used": sum(used), "idle": sum(idle)}
 
     def wait_until_unused(self, seconds: float) -> bool:
         """Wait for other threads' transactions; return whether none is left.
@@ -498,8 +495,9 @@ class Database:
         return True
 
     def close(self) -> None:
-        """Close the pool's connections."""
-        self.engine.dispose()
+        """Close the connections of all pools."""
+        for engine in self.engines:
+            engine.dispose()
 
 
 def load_database_time(transaction: Transaction) -> datetime | None:
@@ -545,11 +543,16 @@ def _commit(connection: Connection, database_transaction: DatabaseTransaction) -
 
 
 def create_database_engine(
-    url: str, outages: OutageMonitor | None = None, *, is_draft: bool = False
+    url: str,
+    outages: OutageMonitor | None = None,
+    *,
+    is_draft: bool = False,
+    writes: bool = True,
 ) -> Engine:
     """Return the engine of a database, set up for durability.
 
-    During an outage recorded in `outages`, PostgreSQL is connected to now and then only.
+    During an outage recorded in `outages`, PostgreSQL is connected to now and then only. SQLite
+    has connections of its own for reading, which `writes` says.
 
     Raises:
         UnsafeDatabaseError: the engine is unknown, or SQLite in memory.
@@ -560,12 +563,13 @@ def create_database_engine(
             database_url, pool_timeout=POOL_TIMEOUT, hide_parameters=True, pool_use_lifo=True
         )
         file = Path(database_url.database or "")
-        pragmas = {**SQLITE_PRAGMAS, **UNFLUSHED} if is_draft else SQLITE_PRAGMAS
+        pragmas = SQLITE_PRAGMAS | (UNFLUSHED if is_draft else {}) | ({} if writes else READ_ONLY)
         event.listen(engine, "connect", partial(_set_up_sqlite, pragmas))
         event.listen(engine, "connect", partial(_record_file, file))  # after the file was created
         event.listen(engine, "checkout", partial(_check_same_file, file))
-        event.listen(engine, "checkout", partial(_check_synchronous, pragmas["synchronous"][1]))
-        event.listen(engine, "begin", _begin_sqlite)
+        if writes:
+            event.listen(engine, "checkout", partial(_check_synchronous, pragmas["synchronous"][1]))
+        event.listen(engine, "begin", partial(_begin_sqlite, writes))
         return engine
     engine = create_engine(
         database_url,
@@ -639,15 +643,7 @@ def _check_synchronous(expected: object, connection: Any, _record: object, _prox
         raise UnsafeDatabaseError("`synchronous` was changed on a pooled connection; restart")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES_OPTION, True)
-    connection_info = connection.connection.info
-    if (
-        connection_info.get(WRITES_OPTION) is not writes
-    ):  # repeating the pragma would discard SQLite's prepared statements
-        connection_info.pop(WRITES_OPTION, None)
-        connection.exec_driver_sql(f"pragma query_only={'off' if writes else 'on'}")
-        connection_info[WRITES_OPTION] = writes
+def _begin_sqlite(writes: bool, connection: Connection) -> None:
     connection.exec_driver_sql("begin immediate" if writes else "begin")
 
 

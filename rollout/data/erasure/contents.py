@@ -523,7 +523,7 @@ class CaseContents(RolloutRepository):
             self._transaction.execute(delete(table).where(*conditions))
 
 
-SQLITE_STATEMENTS = ("pragma query_only=off", "vacuum", "pragma wal_checkpoint(truncate)")
+SQLITE_STATEMENTS = ("vacuum", "pragma wal_checkpoint(truncate)")
 POSTGRESQL_STATEMENTS = ("set statement_timeout = 0", "vacuum")
 
 

@@ -32,7 +32,7 @@ def after(database, *statements):
     with database.engine.connect() as connection, connection.begin() as begun:
         for statement in statements:
             connection.exec_driver_sql(statement)
-        found = find_missing_triggers(Transaction(connection))
+        found = find_missing_triggers(Transaction(connection, connection.engine.pool))
         begun.rollback()
     return found
 
@@ -142,6 +142,6 @@ def test_the_services_role_owns_nothing_and_can_do_its_work(database, role):
 )
 def test_the_services_role_cannot_pass_the_triggers(database, role, statement):
     with database.engine.connect() as connection, connection.begin():
-        become(Transaction(connection), role)
+        become(Transaction(connection, connection.engine.pool), role)
         with pytest.raises(ProgrammingError):
             connection.exec_driver_sql(statement)

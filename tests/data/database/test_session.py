@@ -170,8 +170,8 @@ def test_only_a_draft_does_not_wait_for_the_disk(tmp_path):
 def test_a_pooled_connection_that_lost_full_is_not_used(file):
     with file.engine.connect() as connection:
         connection.connection.driver_connection.execute("pragma synchronous=normal")
-    with pytest.raises(UnsafeDatabaseError, match="synchronous"):
-        names(file)
+    with pytest.raises(UnsafeDatabaseError, match="synchronous"), file.begin_write():
+        pass
 
 
 def test_a_connection_whose_commit_failed_is_not_used_again(database):

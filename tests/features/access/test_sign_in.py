@@ -54,9 +54,11 @@ def counted_statements(database):
     def note(_connection, _cursor, text, *_):
         statements.append(text)
 
-    event.listen(database.engine, "before_cursor_execute", note)
+    for engine in database.engines:
+        event.listen(engine, "before_cursor_execute", note)
     yield statements
-    event.remove(database.engine, "before_cursor_execute", note)
+    for engine in database.engines:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.fixture
