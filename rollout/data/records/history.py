@@ -464,9 +464,12 @@ class StoredHistory(RolloutRepository):
         self._parse_json = cache(parse_json)  # most answers and attributes are equal texts
 
     def load_records(
-        self, case_ids: Collection[int] | None = None, *, with_probabilities: bool = False
+        self, case_ids: Collection[int] | None = None, *, for_report: bool = False
     ) -> RecordFrames:
-        """Return the records of some cases, by default of all."""
+        """Return the records of some cases, by default of all.
+
+        Probabilities and decisions on gold cases, which nothing counts, are read for reports.
+        """
         decision_rows = self._load_rows(decisions, ("case_id", "reviewer"), case_ids)
         outcome_rows = self._load_rows(outcomes, CASE_KEY, case_ids)
         first_decisions = find_first_decisions(decision_rows, outcome_rows)
@@ -484,7 +487,7 @@ class StoredHistory(RolloutRepository):
         self.case_numbers = {key: number for number, key in keys.items()}
         episodes = self._load_keys(EPISODE, (row.episode for row in picked_rows if row.episode))
         stored_predictions = self._load_rows(
-            predictions, PREDICTION_KEY, case_ids, with_probabilities=with_probabilities
+            predictions, PREDICTION_KEY, case_ids, with_probabilities=for_report
         )
         own_predictions = {
             (row.case_id, row.sender) for row in stored_predictions if row.sender is not None
@@ -539,13 +542,13 @@ class StoredHistory(RolloutRepository):
             gold_decisions=pl.DataFrame(
                 [
                     {"case_key": keys[row.case_id], **self._build_gold_decision(row)}
-                    for row in self._load_gold_tasks(case_ids)
+                    for row in (self._load_gold_tasks(case_ids) if for_report else ())
                     if row.case_id in keys
                 ],
                 schema=build_gold_schema(levers),
             ),
             probabilities=use_first_names(
-                build_probability_frame(keys, prediction_rows if with_probabilities else ()),
+                build_probability_frame(keys, prediction_rows if for_report else ()),
                 self._first_names,
             ),
             rejected=no_remarks,

@@ -126,7 +126,7 @@ def load_visible_records(
     )
     all_records = store.load_records(
         _add_episode_cases(period_records, store, case_ids, period, policy),
-        with_probabilities=True,
+        for_report=True,
     )
     placed_history = replace(
         place_cases(all_records, policy, state.rollout.salt, state.trained_until),

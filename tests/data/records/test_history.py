@@ -135,7 +135,7 @@ def test_hashes_and_probabilities_are_read_only_where_they_are_used(database, ro
             stored.load_records(**options)
         return " ".join(statements)
 
-    plain, hashed, weighed = load(), load(note), load(with_probabilities=True)
+    plain, hashed, weighed = load(), load(note), load(for_report=True)
     assert ["record_hash" in text for text in (plain, hashed, weighed)] == [False, True, False]
     assert ["probabilities" in text for text in (plain, hashed, weighed)] == [False, False, True]
     assert all("record_hash" in names for names in columns if names)
