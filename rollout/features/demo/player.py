@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count, cycle
+from threading import Thread
 from time import sleep
 from typing import Any, Final
 from urllib.parse import quote
@@ -220,6 +221,8 @@ QUIET_SECONDS: Final = 10.0
 """Wall seconds without a proposal after which the colleague makes one."""
 REPORT_SECONDS: Final = 5.0
 """Wall seconds after which the week's report is made: the first pages come before it."""
+REPORT_PATIENCE: Final = 300.0
+"""Seconds until the request is repeated."""
 REPORT_SPAN: Final = timedelta(days=7)
 RESUME: Final = "resume"
 REASONS: Final = (
@@ -337,35 +340,38 @@ class DemoColleague:
 class WeeklyReporter:
     """An operator who asks for the week's report soon after the demo has opened.
 
+    The story goes on meanwhile: on a busy machine the report takes a minute.
+
     Attributes:
-        client: an HTTP client with the operator's key.
+        client: an HTTP client with the operator's key, for this alone: it gets patience.
         rollout: its name.
         until: the report's end: the last midnight.
         read_seconds: the wall clock: a paused story also gets its report.
+        request: waits for the report in a thread; None before it is asked for.
     """
 
     client: httpx2.Client
     rollout: str
     until: datetime
     read_seconds: Callable[[], float] = time.monotonic
-    is_done: bool = False
+    request: Thread | None = None
     _opened_at: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin to wait."""
         self._opened_at = self.read_seconds()
+        self.client.timeout = REPORT_PATIENCE
 
     def request_due_report(self) -> None:
-        """Ask for the report once, a while after the demo has opened.
+        """Ask for the report once, a while after the demo has opened."""
+        if self.request is None and self.read_seconds() - self._opened_at >= REPORT_SECONDS:
+            self.request = Thread(target=self._request_report, name="report", daemon=True)
+            self.request.start()
 
-        If the service is busy, the next call does it.
-        """
-        if self.is_done or self.read_seconds() - self._opened_at < REPORT_SECONDS:
-            return
+    def _request_report(self) -> None:
         span = {"since": (self.until - REPORT_SPAN).isoformat(), "until": self.until.isoformat()}
-        with suppress(BusyServiceError):
+        with suppress(BusyServiceError):  # the demo has ended, or works on far too much
             call_rollout(self.client, self.rollout, "POST", "reports", {"name": "week", **span})
-            self.is_done = True
 
 
 def list_open_proposals(client: httpx2.Client, rollout: str) -> list[dict[str, Any]]:
