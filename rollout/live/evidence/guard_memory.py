@@ -153,6 +153,11 @@ class GuardObservations:
             self, **{name: column[positions] for name, column in columns.items() if len(column)}
         )
 
+    def select_since(self, slot: int) -> Self:
+        """Return the observations that became known from a slot on."""
+        start = int(np.searchsorted(self.slots, slot))
+        return self.copy_slice(start, len(self)) if start else self
+
     def copy_slice(self, start: int, end: int) -> Self:
         """Return observations that follow each other; the others needn't stay in memory."""
         columns = (getattr(self, name) for name in OBSERVATION_COLUMNS)
@@ -160,10 +165,9 @@ class GuardObservations:
 
     def drop_cases(self, case_ids: IntArray) -> Self:
         """Return the observations of other cases."""
-        if not len(self) or self.case_ids.max() < case_ids.min(initial=UNIT_NUMBERS):
+        if not len(self) or not len(case_ids) or self.case_ids.max() < case_ids.min():
             return self  # as of most that arrive: numbers of cases rise
-        is_other = ~np.isin(self.case_ids, case_ids)
-        return self if is_other.all() else self.take(is_other)
+        return self.take(~np.isin(self.case_ids, case_ids))
 
     def to_answers(self) -> AnswerRecords:
         """Return the observations of a site's guard as answers."""
@@ -304,28 +308,27 @@ class GuardMemory:
         selected = GuardMemory({}, LiveSiteSigns())
         starts: dict[str, int] = {}
         if silence_span is not None:
-            lasts = {
-                site: int(cases.at[-1]) for site, cases in self.signs.cases.items() if len(cases.at)
+            starts = {
+                site: min(since, int(cases.at[-1]) - silence_span)
+                for site, cases in self.signs.cases.items()
+                if len(cases.at)
             }
-            starts = {site: min(since, last - silence_span) for site, last in lasts.items()}
             if kept_since is not None and kept_since < since:
                 starts = {site: max(start, kept_since) for site, start in starts.items()}
         for guard_id, parts in self.observations.items():
-            used_parts = {
-                key: part.take(part.slots * tick >= starts.get(key[0], since) + tick)
-                for key, part in parts.items()
-            }
             selected.observations[guard_id] = {
-                key: part.drop_cases(dropped_cases) for key, part in used_parts.items()
+                key: part.select_since(-(-starts.get(key[0], since) // tick) + 1).drop_cases(
+                    dropped_cases
+                )
+                for key, part in parts.items()
             }
         observed_cases = selected.list_observed_cases()
         for site, cases in self.signs.cases.items():
             is_used = cases.at >= starts.get(site, since)
-            # else nobody would notice that a record moves such a case later
-            is_used[~is_used] = np.isin(cases.case_ids[~is_used], observed_cases)
-            used_cases = cases.take(is_used)
-            is_other = ~np.isin(used_cases.case_ids, dropped_cases)
-            selected.signs.cases[site] = used_cases.take(is_other)
+            if not is_used.all():  # else nobody would notice that a record moves such a case later
+                is_used[~is_used] = np.isin(cases.case_ids[~is_used], observed_cases)
+            is_used &= ~np.isin(cases.case_ids, dropped_cases)
+            selected.signs.cases[site] = cases if is_used.all() else cases.take(is_used)
         return selected
 
     def list_observed_cases(self) -> IntArray:
