@@ -4,6 +4,7 @@ Users change its speed while it runs.
 """
 
 import gc
+import logging
 import secrets
 import ssl
 import threading
@@ -445,8 +446,12 @@ def serve_api(app: FastAPI, service: Service, port: int) -> Iterator[None]:
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="service", daemon=True)
-    sending_jobs = [job(service) for job in app.state.sending_jobs]
-    scheduler = JobScheduler(service, "demo", interval=WAKE_SECONDS, sending_jobs=sending_jobs)
+    scheduler = JobScheduler(
+        service,
+        "demo",
+        interval=WAKE_SECONDS,
+        sending_jobs=[job(service) for job in app.state.sending_jobs],
+    )
     service.autonomy.require_writes()
     thread.start()
     while not server.started:
@@ -460,6 +465,7 @@ def serve_api(app: FastAPI, service: Service, port: int) -> Iterator[None]:
         yield
     finally:
         get_streams(app).close()
+        logging.getLogger("uvicorn.error").disabled = True  # a request that ends with it is none
         server.should_exit = True
         scheduler.stop()
         thread.join(timeout=5)

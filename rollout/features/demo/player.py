@@ -221,8 +221,6 @@ QUIET_SECONDS: Final = 10.0
 """Wall seconds without a proposal after which the colleague makes one."""
 REPORT_SECONDS: Final = 5.0
 """Wall seconds after which the week's report is made: the first pages come before it."""
-REPORT_PATIENCE: Final = 300.0
-"""Seconds until the request is repeated."""
 REPORT_SPAN: Final = timedelta(days=7)
 RESUME: Final = "resume"
 REASONS: Final = (
@@ -360,7 +358,7 @@ class WeeklyReporter:
     def __post_init__(self) -> None:
         """Begin to wait."""
         self._opened_at = self.read_seconds()
-        self.client.timeout = REPORT_PATIENCE
+        self.client.timeout = 300.0  # seconds until the request is repeated
 
     def request_due_report(self) -> None:
         """Ask for the report once, a while after the demo has opened."""

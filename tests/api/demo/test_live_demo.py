@@ -500,7 +500,8 @@ def test_the_page_is_what_the_command_prints_and_control_c_ends_it_at_once(histo
     words = ["-c", "from rollout.cli.main import app; app()", *line.split()[1:]]
     words += ["--port", str(port), "--out", str(history.folder.parent)]
     command = [sys.executable, *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True) as process:
         try:
             said = ""
             while "Ctrl-C ends the demo" not in said:
@@ -512,9 +513,11 @@ def test_the_page_is_what_the_command_prints_and_control_c_ends_it_at_once(histo
             assert list(links) == re.findall(r"`(\w+)`", page[page.index("## Sign in") :])[:5]
             with httpx2.Client(follow_redirects=True, timeout=60) as client:  # on a busy machine
                 assert "1 pending task" in client.get(links["ana"]).text
+            time.sleep(REPORT_SECONDS + 2)  # the week's report is being made
         finally:
             started = time.monotonic()
             process.send_signal(signal.SIGINT)
             process.wait(timeout=20)
+        assert "Traceback" not in process.stderr.read()
     assert time.monotonic() - started < 5  # on a busy machine; half a second on an idle one
     assert process.returncode == 130
