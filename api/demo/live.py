@@ -465,7 +465,7 @@ def serve_api(app: FastAPI, service: Service, port: int) -> Iterator[None]:
         yield
     finally:
         get_streams(app).close()
-        logging.getLogger("uvicorn.error").disabled = True  # a request that ends with it is none
+        logging.getLogger("uvicorn.error").disabled = True  # a request cut off here is no error
         server.should_exit = True
         scheduler.stop()
         thread.join(timeout=5)

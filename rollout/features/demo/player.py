@@ -341,11 +341,11 @@ class WeeklyReporter:
     The story goes on meanwhile: on a busy machine the report takes a minute.
 
     Attributes:
-        client: an HTTP client with the operator's key, for this alone: it gets patience.
+        client: an HTTP client with the operator's key, which waits longer for answers from now on.
         rollout: its name.
         until: the report's end: the last midnight.
         read_seconds: the wall clock: a paused story also gets its report.
-        request: waits for the report in a thread; None before it is asked for.
+        request: the thread that waits for the report; None if it is still to be asked for.
     """
 
     client: httpx2.Client
@@ -361,15 +361,20 @@ class WeeklyReporter:
         self.client.timeout = 300.0  # seconds until the request is repeated
 
     def request_due_report(self) -> None:
-        """Ask for the report once, a while after the demo has opened."""
+        """Ask for the report once, a while after the demo has opened.
+
+        If the service stayed busy, the next call asks again.
+        """
         if self.request is None and self.read_seconds() - self._opened_at >= REPORT_SECONDS:
             self.request = Thread(target=self._request_report, name="report", daemon=True)
             self.request.start()
 
     def _request_report(self) -> None:
         span = {"since": (self.until - REPORT_SPAN).isoformat(), "until": self.until.isoformat()}
-        with suppress(BusyServiceError):  # the demo has ended, or works on far too much
+        try:
             call_rollout(self.client, self.rollout, "POST", "reports", {"name": "week", **span})
+        except (BusyServiceError, RuntimeError):  # or the demo has ended and closed the client
+            self.request = None
 
 
 def list_open_proposals(client: httpx2.Client, rollout: str) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ from rollout.features.demo.accounts import (
 )
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
 from rollout.features.demo.player import (
+    MAX_TRIES,
     QUIET_SECONDS,
     REPORT_SECONDS,
     RESUME,
@@ -465,6 +466,31 @@ def test_the_story_goes_on_while_the_report_is_made():
     made.set()
     reporter.request.join()
     assert len(requests) == 1
+
+
+def test_a_report_that_a_busy_service_refused_is_asked_for_again(monkeypatch):
+    monkeypatch.setattr("rollout.features.demo.player.sleep", lambda _seconds: None)
+    answers = [httpx2.Response(503)] * MAX_TRIES + [httpx2.Response(201, json={})]
+    transport = httpx2.MockTransport(lambda _request: answers.pop(0))
+    with httpx2.Client(base_url="http://demo", transport=transport) as client:
+        reporter = WeeklyReporter(client, "mail-room", LIVE_FROM, lambda: 0.0)
+        reporter.read_seconds = lambda: REPORT_SECONDS
+        for _ in range(2):
+            reporter.request_due_report()
+            while answers and reporter.request is not None:
+                time.sleep(0.01)
+        assert answers == []
+
+
+def test_after_the_end_of_the_demo_nobody_waits_for_its_report():
+    """The thread's own error would fail this test."""
+    client = httpx2.Client(base_url="http://demo")
+    reporter = WeeklyReporter(client, "mail-room", LIVE_FROM, lambda: 0.0)
+    client.close()
+    reporter.read_seconds = lambda: REPORT_SECONDS
+    reporter.request_due_report()
+    while reporter.request is not None:
+        time.sleep(0.01)
 
 
 def test_a_stop_of_a_user_is_what_the_colleague_asks_for_first(demo):
