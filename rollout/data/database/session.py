@@ -194,7 +194,7 @@ POSTGRESQL_SETTINGS: Final = {
 MAX_STATEMENT_SILENCE: Final = 65.0
 """Seconds without a byte from PostgreSQL, more than `statement_timeout`; none in migrations."""
 READ_ONLY: Final = {"query_only": ("on", 1)}
-"""The last pragma; to set it for each transaction would discard SQLite's prepared statements."""
+"""Set last, and once: setting it for each transaction would discard prepared statements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class Transaction:
 
     connection: Connection
     pool: object
-    """That of the open database's writes, a cache key."""
+    """The pool of the database's writing connections: a cache key."""
     tally: WriteTally = field(default_factory=WriteTally, compare=False)
 
     @property
@@ -476,9 +476,8 @@ class Database:
             self.outages.record_success()
 
     def count_connections(self) -> Mapping[str, int]:
-        """Return the connections of all pools by state: `used` and `idle`."""
-        pools = [engine.pool for engine in self.engines]
-        queues = [pool for pool in pools if isinstance(pool, QueuePool)]  # the default: all of them
+        """Return the numbers of connections by state: `used` and `idle`."""
+        queues = [e.pool for e in self.engines if isinstance(e.pool, QueuePool)]  # all: the default
         used, idle = (pool.checkedout() for pool in queues), (pool.checkedin() for pool in queues)
         return {"used": sum(used), "idle": sum(idle)}
 
@@ -551,8 +550,8 @@ def create_database_engine(
 ) -> Engine:
     """Return the engine of a database, set up for durability.
 
-    During an outage recorded in `outages`, PostgreSQL is connected to now and then only. SQLite
-    has connections of its own for reading, which `writes` says.
+    During an outage recorded in `outages`, PostgreSQL is connected to now and then only. Without
+    `writes`, connections to SQLite can only read.
 
     Raises:
         UnsafeDatabaseError: the engine is unknown, or SQLite in memory.

@@ -659,15 +659,10 @@ class StoredHistory(RolloutRepository):
     ) -> tuple[ColumnElement[bool], ...]:
         return match_cases(self._transaction, self._rollout, table, case_ids)
 
-    def _build_gold_conditions(
-        self, case_ids: Collection[int] | None = None
-    ) -> tuple[ColumnElement[bool], ...]:
-        is_decided_gold = (reviews.c.kind == SEEDED, reviews.c.gold_decision.is_not(None))
-        return (*self._match_cases(reviews, case_ids), *is_decided_gold)
-
     def _load_gold_tasks(self, case_ids: Collection[int] | None) -> Iterable[Row[Any]]:
         """Return the decisions on gold cases, in the order of cases."""
-        query = select(reviews).where(*self._build_gold_conditions(case_ids))
+        is_decided_gold = (reviews.c.kind == SEEDED, reviews.c.gold_decision.is_not(None))
+        query = select(reviews).where(*self._match_cases(reviews, case_ids), *is_decided_gold)
         return self._transaction.execute(query.order_by(reviews.c.case_id, reviews.c.reviewer))
 
     def _load_keys(self, kind: str, numbers: Iterable[int]) -> Mapping[int, str]:

@@ -316,7 +316,7 @@ class GuardMemory:
             if kept_since is not None and kept_since < since:
                 starts = {site: max(start, kept_since) for site, start in starts.items()}
         for guard_id, parts in self.observations.items():
-            selected.observations[guard_id] = {
+            selected.observations[guard_id] = {  # a slot begins one tick before its instant
                 key: part.select_since(-(-starts.get(key[0], since) // tick) + 1).drop_cases(
                     dropped_cases
                 )
