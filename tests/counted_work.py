@@ -13,6 +13,18 @@ PRODUCT = Path(rollout.__file__).parent
 
 
 @contextmanager
+def noting_statements(database, note):
+    """Call `note` as SQLAlchemy does before each statement that the block sends."""
+    for engine in database.engines:
+        event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield
+    finally:
+        for engine in database.engines:
+            event.remove(engine, "before_cursor_execute", note)
+
+
+@contextmanager
 def counting_work(database, *names):
     """Count this thread's statements, and calls that some modules of the product make."""
     places = [PRODUCT / name for name in names]
@@ -25,12 +37,9 @@ def counting_work(database, *names):
     def count_call(frame, kind, _):
         work["calls"] += kind in {"call", "c_call"} and frame.f_code.co_filename.startswith(paths)
 
-    for engine in database.engines:
-        event.listen(engine, "before_cursor_execute", count_statement)
-    sys.setprofile(count_call)
-    try:
-        yield work
-    finally:
-        sys.setprofile(None)
-        for engine in database.engines:
-            event.remove(engine, "before_cursor_execute", count_statement)
+    with noting_statements(database, count_statement):
+        sys.setprofile(count_call)
+        try:
+            yield work
+        finally:
+            sys.setprofile(None)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 from rollout import faults
 from rollout.data.counting import counter
@@ -32,6 +32,7 @@ from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
+from tests.counted_work import noting_statements
 from tests.factories import HOUR, MINUTE, NOON
 from tests.live.test_races import run_once
 
@@ -250,8 +251,8 @@ def test_a_stop_waits_for_few_cases_and_no_reading(database, monkeypatch):
 
     monkeypatch.setattr(Database, "begin_write", begin_counted)
     monkeypatch.setattr(StoredHistory, "load_records", load_unheld)
-    event.listen(database.engine, "before_cursor_execute", note)
-    count_due(database, PageSize(entries=1_000, cases=5))
+    with noting_statements(database, note):
+        count_due(database, PageSize(entries=1_000, cases=5))
     _numbers, *parts = writes
     assert len(parts) == 4
     # the first one also says since when the version is in use
@@ -275,9 +276,8 @@ def test_first_uses_in_many_cells_cost_no_statement_each(database, site_count):
             both = (case, decide(key, "ana", 5)) if key.endswith("b") else (case, predict(key))
             store(database, *both, decide(key, "bo", 6))
     statements = []
-    for engine in database.engines:
-        event.listen(engine, "before_cursor_execute", lambda *sent: statements.append(sent[2]))
-    count_due(database)
+    with noting_statements(database, lambda *sent: statements.append(sent[2])):
+        count_due(database)
     about_uses = [text for text in statements if "version_uses" in text or "EXISTS" in text]
     assert len(about_uses) == 5  # read by each page and by the part, written, the silent cases
     assert len(list_units(database)) == 3 * site_count  # a gate's and a guard's, and the silent one

@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import update
 
 from rollout.data.counting.count_queue import StoredArrivals
 from rollout.data.ledger import ledger
@@ -25,6 +25,7 @@ from rollout.live.policy_application import apply_policy
 from rollout.live.retention import purge_old_records
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
+from tests.counted_work import noting_statements
 from tests.factories import HOUR, MINUTE, NOON
 from tests.live.guarded_shop import (
     ACCOUNTS,
@@ -71,11 +72,8 @@ def test_a_first_tick_reads_as_many_rows_after_any_history(database, monkeypatch
     def note(*args):
         statements.append(args[2])
 
-    for engine in database.engines:
-        event.listen(engine, "before_cursor_execute", note)
-    shop.tick()
-    for engine in database.engines:
-        event.remove(engine, "before_cursor_execute", note)
+    with noting_statements(database, note):
+        shop.tick()
     tables = ("predictions", "decisions", "outcomes")
     assert not [text for text in statements if any(f"FROM {table}" in text for table in tables)]
     assert not batches

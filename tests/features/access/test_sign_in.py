@@ -7,7 +7,6 @@ from time import sleep
 
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import event
 
 from rollout.data.access import tokens
 from rollout.data.access.tokens import SignInAddresses
@@ -33,6 +32,7 @@ from rollout.kernel.errors import (
     UnauthenticatedError,
 )
 from rollout.live.clock import ManualClock
+from tests.counted_work import noting_statements
 from tests.factories import DAY, NOON
 from tests.features.houses import ADA, BO, BOX, PASSWORD, chain_of, chance, furnish, kinds
 
@@ -54,11 +54,8 @@ def counted_statements(database):
     def note(_connection, _cursor, text, *_):
         statements.append(text)
 
-    for engine in database.engines:
-        event.listen(engine, "before_cursor_execute", note)
-    yield statements
-    for engine in database.engines:
-        event.remove(engine, "before_cursor_execute", note)
+    with noting_statements(database, note):
+        yield statements
 
 
 @pytest.fixture
