@@ -3,15 +3,19 @@
 import pytest
 
 from rollout.data.records.case_pages import NewestRecords
+from rollout.data.records.history import StoredHistory
 from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.evidence.frames import GOLD_PREFIX, VALUE_PREFIX
 from rollout.engine.records.reviews import (
     DecisionConflictError,
     InvalidDecisionError,
     ReviewStillOpenError,
 )
+from rollout.features.reports.stored_inputs import ReportPeriod, load_visible_records
 from rollout.features.reviews import reviews
 from rollout.kernel.errors import NotAllowedError
+from tests.factories import DAY
 from tests.features.review_room import ANA, DAN, Room, person
 from tests.features.stored_reviews import AUTONOMOUS, HIGH, LOW, lite, only, stored
 
@@ -76,3 +80,17 @@ def test_a_case_that_may_be_evidence_is_no_known_case(lite):
         reviews.seed_gold_case(
             lite, ANA, room.stood, "a", {"alarm": "fox"}, reviewer_count=1, at=room.at
         )
+
+
+def test_reports_read_who_got_a_known_case_right_and_nothing_else_does(lite):
+    room = Room(lite, AUTONOMOUS).arrive(HIGH)
+    seeded(room, HIGH, people=1)
+    room.judge(ANA, room.take(ANA).review, "bear")
+    period = ReportPeriod(room.at - DAY, room.at + DAY, room.at + DAY)
+    with lite.begin_read() as transaction:
+        records = load_visible_records(transaction, room.stood, period, room.stood.policy).records
+        counted = StoredHistory(transaction, room.stood.rollout, levers=["alarm"]).load_records()
+    (told,) = records.gold_decisions.to_dicts()
+    assert (told["case_key"], told["reviewer"]) == (HIGH, ANA.name)
+    assert (told[f"{VALUE_PREFIX}alarm"], told[f"{GOLD_PREFIX}alarm"]) == ("bear", "fox")
+    assert counted.gold_decisions.is_empty()
