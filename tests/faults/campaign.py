@@ -54,9 +54,11 @@ LEFT = {("sqlite", "look for reports", "raise")}  # out of the short form: slow,
 
 def sampled(items, commit):
     """Return what a commit draws, at least one; all without a commit."""
+    if not commit:
+        return list(items)
     ordered = sorted(items, key=lambda item: draw(repr(item), commit) % SAMPLED)
     drawn = [item for item in ordered if draw(repr(item), commit) % SAMPLED == 0]
-    return (drawn or ordered[:1]) if commit else list(items)
+    return drawn or ordered[:1]
 
 
 def planned(world, engine, *, full):
@@ -228,7 +230,7 @@ def _trials(engines, arguments, tell):
     total, failed = sum(table.trials.values()), sum(table.failed.values())
     spent = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     print(f"{total} trials, {failed} failed, {spent:.0f} s of processor")  # noqa: T201
-    return 1 if failed else 0
+    return 1 if failed or not total else 0
 
 
 if __name__ == "__main__":
