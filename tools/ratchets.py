@@ -13,6 +13,7 @@ what a posted case, a widening tick and an approval do (tests/tools/measured_wor
 | function_p99 | statements of a function that 99 % of all functions don't exceed |
 | measure_tests | comparisons and matches of a measure outside `rollout/kernel/measures` |
 | kind_tests | questions after a subclass of `KINDS` outside its modules: isinstance, match, type |
+| open_modules | modules of features that others import than the feature, its API and its commands |
 | text_readers | searches in, cuts from and bends of what a sayer returned, a reason or a refusal |
 | policy_keys, commands | as the policy's schema and the command line list them |
 | options.NAME | modules in which a condition names the option, by its words in identifiers |
@@ -165,6 +166,7 @@ def count_tree(root: Path, words_by_option: dict[str, list[str]]) -> dict[str, i
             for node in ast.walk(module.tree)
         )
         + sum(len(BENT_IN_TEMPLATE.findall(line)) for line in templates),
+        "open_modules": count_open_modules(modules, root),
         "migrations": len(list((root / "migrations/versions").glob("*.py"))),
         "policy_keys": count_policy_keys(root / "config/policy.schema.json"),
         "commands": (root / "docs/reference/cli.md").read_text("utf-8").count("\n## rollout "),
@@ -218,6 +220,24 @@ def count_kind_tests(
         if not module.path.relative_to(root).as_posix().startswith(places)
         for names in [kinds | list_constants(module.tree, kinds)]
     )
+
+
+def count_open_modules(modules: list[CodeModule], root: Path) -> int:
+    """Return of how many modules of features others know than the feature and its API folder.
+
+    The table of commands is none of them: it names what a command is made of.
+    """
+    opened = set()
+    for module in modules:
+        folders = module.path.relative_to(root).with_suffix("").parts
+        own = {"rollout": folders[2:3], "api": folders[1:2]}[folders[0]]
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ImportFrom) and node.module and folders[1] != "cli":
+                names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+                parts = [name.split(".") for name in names if name.startswith("rollout.features.")]
+                opened |= {tuple(each) for each in parts if tuple(each[2:3]) != own}
+    paths = {module.path.relative_to(root).with_suffix("").parts for module in modules}
+    return len(opened & paths)
 
 
 def reads_words(node: ast.AST) -> bool:

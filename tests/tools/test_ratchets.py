@@ -152,3 +152,24 @@ def test_reading_an_own_sentence_counts(line, count):
 )
 def test_bending_an_own_sentence_counts(line, count):
     assert sum(map(ratchets.bends_words, ast.walk(ast.parse(line)))) == count
+
+
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [
+        ("rollout/features/stops/cli.py", 0),
+        ("api/stops/pages.py", 0),
+        ("rollout/cli/main.py", 0),
+        ("rollout/features/cells/cells.py", 1),
+        ("api/cells/pages.py", 1),
+        ("rollout/live/ticks.py", 1),
+    ],
+)
+def test_a_module_of_a_feature_is_open_when_another_folder_imports_it(tmp_path, place, count):
+    imported = ratchets.CodeModule(tmp_path / "rollout/features/stops/stops.py", ast.parse(""))
+    for line in (
+        "from rollout.features.stops.stops import A",
+        "from rollout.features.stops import stops",
+    ):
+        importing = ratchets.CodeModule(tmp_path / place, ast.parse(line))
+        assert ratchets.count_open_modules([imported, importing], tmp_path) == count
