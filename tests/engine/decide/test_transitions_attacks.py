@@ -1,7 +1,7 @@
 """Sequences that try to widen without right, or to slip past somebody's no."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -259,6 +259,14 @@ def test_what_was_approved_before_a_stop_waits_for_the_resume_and_still_expires(
     rollout.approve(rollout.open("resume"), DAN, EVE)
     assert kinds(rollout.tick({CREEK: BETWEEN})) == ["ProposalExpired", "Resumed"]
     assert rollout.stage() == "supervised"
+
+
+def test_a_trial_that_has_ended_grants_nothing_that_a_later_edit_could_bring_to_life():
+    rollout = RolloutDriver(policy(limits=(Limit(ends=date(2027, 6, 1)),)))
+    rollout.approved()
+    rollout.after(DAY)
+    assert kinds(rollout.tick({CREEK: BETWEEN})) == ["ProposalVoided"]
+    assert stages(rollout) == []
 
 
 def test_a_suspension_that_ends_after_the_grant_gives_nothing_back():
