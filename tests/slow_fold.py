@@ -166,7 +166,7 @@ class SlowFold:
         self._of_cell(row)
         grants = self.grants.setdefault(_key(row.body), [])
         if len(grants) + 1 != self.rungs.index(row.body["to_stage"]):
-            self._says(row, f"{row.body['to']} is not one rung above {grants}")
+            self._says(row, f"{row.body['to_stage']} is not one rung above {grants}")
         if any(grant for key, grant in self.grants.items() if _rival(key, row.body)):
             self._says(row, "another version holds the cell")
         grants.append([row.body["to_stage"], row.at, row.body["until"]])
