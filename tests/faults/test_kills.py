@@ -140,6 +140,13 @@ def test_the_oracle_judges_answers_by_the_ledger_and_by_acknowledged_stops(tmp_p
     assert oracle.counts.stopped_answers == 2
 
 
+def test_a_campaign_that_looked_at_nothing_says_so():
+    result = KillResult("sqlite", 3, counts=OracleCounts(records=30, events=4))
+    result.kills["tick"] = 2
+    assert result.list_blind_spots() == ["there were no answers that a model decides"]
+    assert len(KillResult("sqlite", 3, counts=OracleCounts()).list_blind_spots()) == 4
+
+
 def test_an_outcome_names_its_command_and_the_share_of_each_action():
     result = KillResult("sqlite", 3, counts=OracleCounts(records=30), is_whole=True)
     result.kills.update(ACTIONS)

@@ -108,6 +108,17 @@ class KillResult:
         """Return sentences about what was wrong."""
         return self.counts.wrong + [f"end: {text}" for text in self.final_faults]
 
+    def list_blind_spots(self):
+        """Return what there was never any of, so that nothing about it could be wrong."""
+        counts = self.counts
+        looked_at = {
+            "kills inside an action": self.total,
+            "acknowledged records": counts.records,
+            "acknowledged events": counts.events,
+            "answers that a model decides": counts.model_answers,
+        }
+        return [f"there were no {name}" for name, count in looked_at.items() if not count]
+
 
 @dataclass(frozen=True)
 class KillLimits:
@@ -262,4 +273,5 @@ class KillCampaign:
             if self._processes.run_check(*words) != 0:
                 text = self._processes.read_log(COMMAND)
                 self.result.final_faults.append(f"{' '.join(words)}: {text}")
+        self.result.final_faults += self.result.list_blind_spots()
         self.result.is_whole = True
