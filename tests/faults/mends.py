@@ -140,21 +140,30 @@ def take_away(mend, text):
 
 
 def find_failures(mend):
-    """Return the lines of the failed tests, and the last line, of a copy without the mend."""
+    """Return the lines of the failed tests, and the last line, of a copy without the mend.
+
+    With the mend they pass in the same copy, else they would fail for another reason.
+    """
     with tempfile.TemporaryDirectory(prefix="rollout-mend-") as name:
         folder = Path(name)
         copy_without(mend, folder)
-        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", mend.node]
-        done = subprocess.run(
-            words,
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": name, "ROLLOUT_TEST_SAMPLE": ""},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    lines = done.stdout.splitlines()
+        lines = run_test(mend.node, folder).stdout.splitlines()
+        shutil.copy(ROOT / mend.file, folder / mend.file)
+        whole = run_test(mend.node, folder)
+        assert whole.returncode == 0, f"{mend.node} fails with the mend too: {whole.stdout}"
     return [line for line in lines if line.startswith("FAILED ")], lines[-1]
+
+
+def run_test(node, folder):
+    """Run a test in a copy of the program."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", node],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "ROLLOUT_TEST_SAMPLE": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def main(words):
