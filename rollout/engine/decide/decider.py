@@ -396,13 +396,12 @@ def _find_takeover_level(command: ProposeTakeover, pending: PendingEvents) -> in
         raise NotEligibleError(
             f"no other version acts in {command.cell}; the gate widens it by itself"
         )
-    allowed_levels = list_takeover_levels(
-        policy, scope.get_cell_state(command.cell, holder), pending.at
-    )
+    holder_state = scope.get_cell_state(command.cell, holder)
+    ceiling = policy.compute_ceiling(command.cell, pending.at)
+    held_levels = list_takeover_levels(policy, holder_state, pending.at)
+    allowed_levels = [level for level in held_levels if level <= ceiling]
     stage_level = policy.stage_ids.index(command.to) if command.to in policy.stage_ids else 0
-    if stage_level not in allowed_levels or stage_level > policy.compute_ceiling(
-        command.cell, pending.at
-    ):
+    if stage_level not in allowed_levels:
         allowed_stages = ", ".join(policy.stage_ids[level] for level in allowed_levels) or "none"
         raise NotEligibleError(
             f"a takeover of {command.cell} may go to {allowed_stages}, not to {command.to}"

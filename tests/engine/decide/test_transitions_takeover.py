@@ -8,7 +8,7 @@ from rollout.engine.decide.commands import AddVersion, ProposeTakeover, RejectPr
 from rollout.engine.events import TakenOver
 from rollout.kernel.errors import NotEligibleError, UnknownVersionError, UserRequiredError
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.policy import Minimum, Waves
+from rollout.kernel.policy.policy import Limit, Minimum, Waves
 from rollout.kernel.populations import BothArms
 from rollout.kernel.units import PROPOSES, OutcomeRule
 from tests.factories import (
@@ -230,6 +230,13 @@ def test_same_stage_allows_no_lower_one(to):
 def test_no_takeover_goes_above_the_acting_version():
     with pytest.raises(NotEligibleError, match="may go to supervised"):
         ask(pair(), "autonomous")
+
+
+def test_no_takeover_goes_above_the_ceiling():
+    rollout = pair(autonomous, takeover="supervised")
+    rollout.edit(policy(takeover="supervised", limits=(Limit(never_above="supervised"),)))
+    with pytest.raises(NotEligibleError, match="may go to supervised, not to autonomous"):
+        ask(rollout, "autonomous")
 
 
 def test_a_takeover_that_is_asked_for_needs_its_evidence():
