@@ -24,6 +24,11 @@ def is_in_history(commit):
     return run_git("cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
+def is_history_whole():
+    """Return whether git has every commit here: a shallow clone or an archive lacks some."""
+    return run_git("rev-parse", "--is-shallow-repository") == "false\n"
+
+
 def parse_meaning(text, path):
     """Return what of a file decides how it runs: of Python neither comments nor docstrings."""
     if text is None or Path(path).suffix != ".py":

@@ -13,7 +13,7 @@ from argparse import ArgumentParser
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 
-from tests.docs.code_age import is_in_history, list_changed_files
+from tests.docs.code_age import is_history_whole, is_in_history, list_changed_files
 from tests.docs.pages import ROOT
 
 OUTCOMES = ROOT / "docs/reliability.toml"
@@ -135,11 +135,16 @@ def list_old_outcomes():
     changes = {
         commit: list_changed_files(commit, covers) for commit in commits if is_in_history(commit)
     }
+    unknown = [commit for commit in commits if commit not in changes and is_history_whole()]
+    remedy = 'Run their command, or `python -m tests.faults.outcomes "reason"`.'
     return [
-        f"outcomes of {commit} are older than {len(files)} files: {', '.join(files[:5])}. "
-        'Run their command, or `python -m tests.faults.outcomes "reason"`.'
-        for commit, files in changes.items()
-        if files
+        *(f"outcomes are of {commit}, which is no commit. {remedy}" for commit in unknown),
+        *(
+            f"outcomes of {commit} are older than {len(files)} files: {', '.join(files[:5])}. "
+            + remedy
+            for commit, files in changes.items()
+            if files
+        ),
     ]
 
 
@@ -147,7 +152,9 @@ def mark_old_outcomes(reason):
     """Write why outcomes that are older than the code stand there."""
     covers = load_covers()
     rows = [
-        replace(row, stale=reason) if list_changed_files(row.commit, covers) else row
+        replace(row, stale=reason)
+        if not is_in_history(row.commit) or list_changed_files(row.commit, covers)
+        else row
         for row in load_outcomes()
     ]
     write_outcomes(OUTCOMES, rows)
