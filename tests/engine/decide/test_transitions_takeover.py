@@ -133,6 +133,8 @@ def test_a_challenger_meets_the_minimum_of_each_gate_on_its_way():
     rollout.widen()
     see(rollout, "v2")
     assert rollout.tick(v2=MET) == ()
+    with pytest.raises(NotEligibleError, match="may not take over"):
+        ask(rollout, "autonomous")
     assert kinds(rollout.tick(v2=build_evidence(counted(5000)))) == ["ProposalRaised"]
 
 
