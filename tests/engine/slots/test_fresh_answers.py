@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout.engine.decide.commands import Tick
+from rollout.engine.decide.commands import AddVersion, Tick
 from rollout.engine.events import ProposalExpired, ProposalHeld, ProposalRaised, Widened
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
@@ -29,6 +29,7 @@ from tests.factories import (
     counted,
     kinds,
     policy,
+    supervised,
 )
 
 UNHEARD = Path(__file__).parents[4] / "shared/data/field-cases/18-fresh-answers-unheard"
@@ -38,9 +39,9 @@ NONE_AGREES = replace(GOOD, newest={AGREEMENT_KEY: ((0, 20),)})
 TURNED = replace(GOOD, attempt=counted(2000, 400))
 
 
-def tick(rollout, fresh):
+def tick(rollout, fresh, version="v1"):
     rollout.after(timedelta(minutes=15))
-    key = (CREEK, "v1")
+    key = (CREEK, version)
     command = Tick(at=rollout.at, evidence={key: MET}, fresh={key: fresh})
     return rollout.do(command)
 
@@ -87,6 +88,17 @@ def test_nothing_is_raised_while_the_gate_is_not_met_with_fresh_answers():
     unmet = replace(GOOD, attempt=counted(110, 9))
     assert "ProposalRaised" not in kinds(tick(rollout, unmet))
     assert "ProposalRaised" in kinds(tick(rollout, GOOD))
+
+
+def test_no_takeover_is_raised_or_applied_while_fresh_answers_speak_against_it():
+    rollout = supervised()
+    rollout.do(AddVersion(at=rollout.after(DAY).at, version="v2"))
+    unmet = replace(GOOD, attempt=counted(110, 9))
+    assert "ProposalRaised" not in kinds(tick(rollout, unmet, "v2"))
+    assert "ProposalRaised" in kinds(tick(rollout, GOOD, "v2"))
+    rollout.approve(rollout.open("takeover"), BO, DAN)
+    assert kinds(tick(rollout, TURNED, "v2")) == ["ProposalHeld"]
+    assert kinds(tick(rollout, GOOD, "v2"))[0] == "TakenOver"
 
 
 def test_fresh_answers_hold_no_renewal():
