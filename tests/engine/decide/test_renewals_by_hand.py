@@ -102,10 +102,12 @@ def test_above_the_ceiling_or_without_a_gate_a_grant_only_lapses():
     rollout.edit(policy(limits=(Limit(never_above="shadow"),)))
     with pytest.raises(NotEligibleError, match="may only lapse"):
         ask(rollout)
+    assert rollout.tick({CREEK: MET}) == ()
     rollout = due()
     rollout.edit(policy(gates=()))
     with pytest.raises(NotEligibleError, match="may only lapse"):
         ask(rollout)
+    assert rollout.tick({CREEK: MET}) == ()
 
 
 def test_asked_for_again_it_is_the_proposal_that_is_open():

@@ -642,6 +642,17 @@ def test_a_clock_behind_narrows_but_raises_and_applies_nothing():
     assert all(event.at == rollout.at for event in events)
 
 
+def test_while_clocks_disagree_a_tick_raises_and_applies_nothing():
+    rollout = RolloutDriver()
+    rollout.begin("v1")
+    met = {"evidence": {(CREEK, "v1"): MET}, "narrow_only": True}
+    assert rollout.do(Tick(at=rollout.at, **met)) == ()
+    rollout.approved()
+    rollout.approve(rollout.edit(policy(guards=()))[0], DAN, CY)
+    assert rollout.do(Tick(at=rollout.at, pending_policies=rollout.policies, **met)) == ()
+    assert "PolicyApplied" in kinds(rollout.tick({CREEK: MET}))
+
+
 def test_a_minute_behind_is_no_incident():
     rollout = RolloutDriver()
     tick = Tick(at=rollout.at - timedelta(minutes=1), evidence={(CREEK, "v1"): MET})
