@@ -1,11 +1,12 @@
 """Files of stops and memory change together, however threads interleave."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event, Thread
 
 import pytest
 
-from rollout.data.ledger.scopes import Damage, PendingStop
+from rollout.data.ledger.scopes import ALL_ROLLOUTS, Damage, PendingStop
 from rollout.engine.decide.commands import Actor
 from rollout.kernel.calendar.instants import Cell
 from rollout.live import stop_latches
@@ -71,3 +72,18 @@ def test_latching_waits_for_no_file(monkeypatch, tmp_path):
         request.join(SECONDS)
         assert latches.stops == (STOP,)
     heartbeat.join(SECONDS)
+
+
+def test_an_order_outlives_the_refusal_of_the_same_by_another_user():
+    latches, same = StopLatches(), replace(STOP, id="y", by=Actor("dan"))
+    assert latches.latch(STOP)
+    assert latches.latch(same)
+    latches.remove(STOP)
+    assert latches.stops == (same,)
+
+
+def test_damage_of_all_rollouts_is_damage_of_each():
+    latches = StopLatches()
+    assert not latches.is_damaged("bears")
+    latches.add_damage(Damage(ALL_ROLLOUTS, "malformed", NOON))
+    assert latches.is_damaged("bears")
