@@ -183,6 +183,19 @@ def test_harm_holds_its_version_everywhere_even_if_it_says_site():
     assert isinstance(rollout.tick({LAKE: MET})[0], Widened)
 
 
+def test_harm_elsewhere_of_the_version_that_acts_holds_the_end_of_its_stop():
+    rollout = supervised(policy(guards=(QUALITY, replace(CELL_HARM, holds="site"))))
+    rollout.widen(LAKE)
+    rollout.stop(CREEK)
+    rollout.ask_resume()
+    resume = rollout.open("resume")
+    rollout.approve(resume, DAN, EVE)
+    assert "Resumed" not in kinds(rollout.tick({LAKE: alarm(CELL_HARM)}))
+    assert hold_kinds(rollout, resume) == ["harm"]
+    acknowledge(rollout)
+    assert kinds(rollout.tick()) == ["Resumed"]
+
+
 def test_track_record_lists_facts_of_all_cells_and_unauthorized_actions_of_one_site():
     rollout = supervised()
     rollout.tick({CREEK: alarm(HEARTBEAT)})
