@@ -243,7 +243,10 @@ def test_a_failed_narrowing_is_named_until_this_replica_has_repeated_it(town, da
     assert "a narrowing: this replica repeats it, or send it again" in answer.text
     database.append_failures.record_success("bears", NARROWING)  # of another one
     assert town.replica.readiness().json()["detail"] == answer.json()["detail"]
+    town.replica.service.autonomy.write_heartbeat("a")  # its writes are no doubt any more
+    assert town.decider("lake") == "human"
     town.recover()
+    assert town.decider("lake") == "model"
     assert len(events(database, "Narrowed")) == 1
     assert town.replica.readiness().status_code == 200
 
