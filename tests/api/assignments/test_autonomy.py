@@ -151,6 +151,13 @@ def test_a_confirmed_write_counts_for_three_seconds(replica):
 
 
 @on_sqlite
+def test_a_write_that_took_long_counts_from_when_it_began(replica):
+    with faults.install_action(lambda _: replica.pass_time(3.1), EVERY_WRITE):
+        replica.service.autonomy.write_heartbeat("a")
+    assert (replica.decider(), replica.reason()) == ("human", NOT_WRITTEN)
+
+
+@on_sqlite
 def test_readiness_writes_nothing(replica):
     replica.beat()
     hits = []
