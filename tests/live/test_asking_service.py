@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rollout.data.database.append_failures import StoreError
 from rollout.data.database.session import Database
+from rollout.data.ledger.scopes import PendingStop
 from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.assignment import (
     CODE_LENGTH,
@@ -34,6 +35,7 @@ from rollout.live.service import KEY_REFRESH_INTERVAL, UNKNOWN_KEY_RETRY, Permit
 from rollout.live.state_cache import MAX_STALENESS, AssignmentCache, StateCache
 from tests.factories import (
     AUTONOMOUS,
+    BO,
     CREEK,
     CREEK_NIGHT,
     DAY,
@@ -236,6 +238,33 @@ def test_a_boot_clock_that_fell_back_makes_nothing_fresh(watch, clock):
     clock.since_boot = 100.0
     watch.load_rollout("bears")
     clock.since_boot = 99.0
+    assert watch.find_cached("bears") is None
+
+
+def test_a_state_is_as_old_as_the_beginning_of_its_read(watch, clock, monkeypatch):
+    load = watch._load_latest
+
+    def load_slowly(*arguments):
+        loaded = load(*arguments)
+        clock.advance(timedelta(seconds=MAX_STALENESS))
+        return loaded
+
+    monkeypatch.setattr(watch, "_load_latest", load_slowly)
+    watch.reload_rollout("bears")
+    assert watch.find_cached("bears") is None
+
+
+def test_a_stop_that_is_latched_during_a_read_makes_what_was_read_old(watch, monkeypatch):
+    load = watch._load_latest
+    stop = PendingStop("x", "bears", (CREEK,), BO, "fog", NOON, drill=False)
+
+    def load_before_stop(*arguments):
+        loaded = load(*arguments)
+        watch._latches.latch(stop)
+        return loaded
+
+    monkeypatch.setattr(watch, "_load_latest", load_before_stop)
+    assert not watch.reload_rollout("bears").state.scope.is_stopped(CREEK)
     assert watch.find_cached("bears") is None
 
 
