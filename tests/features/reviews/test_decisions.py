@@ -7,6 +7,7 @@ import pytest
 from rollout import faults
 from rollout.data.counting.count_queue import CountQueue
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.data.tables.tables import cases, exposures
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.records import NAMED_BY_DECISION, Case, Prediction
@@ -65,6 +66,16 @@ def test_sending_a_verdict_again_answers_the_same(database):
     with pytest.raises(DecisionConflictError, match="supersedes: 1"):
         room.judge(ANA, review, "fox")
     assert len(stored(room)) == 1
+
+
+def test_no_verdict_is_taken_for_a_task_that_was_withdrawn_from_who_had_claimed_it(lite):
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    with lite.begin_write() as transaction:
+        ReviewTaskStore(transaction, room.stood.rollout).withdraw([1], ["blind"], at=room.at)
+    with pytest.raises(ReviewReassignedError):
+        room.judge(ANA, review)
+    assert stored(room) == []
 
 
 def test_a_verdict_is_undone_by_the_next_revision(database):
