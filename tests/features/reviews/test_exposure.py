@@ -1,9 +1,12 @@
 """What was shown is noted and decides exposure; nobody sees what they could still judge."""
 
+import pytest
+
 from rollout.data.tables.tables import exposures
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.records import Prediction
 from rollout.features.reviews.decisions import record_unclaimed_cases
+from rollout.kernel.errors import StaleRevisionError
 from tests.features.review_room import ANA, DAN, DAY, MINUTE, Room, person, policy_text
 from tests.features.stored_reviews import AUTONOMOUS, HIGH, LOW, SUPERVISED, lite, only, stored
 
@@ -99,3 +102,14 @@ def test_of_machines_no_page_is_noted(lite):
     with lite.begin_write() as transaction:
         record_unclaimed_cases(transaction, room.stood, box, ["a"], room.at, page="report")
     assert stored(room, exposures) == []
+
+
+def test_a_page_is_refused_whose_case_its_reader_has_claimed_since_it_was_read(lite):
+    room = Room(lite).arrive("a")
+    room.take(ANA)
+    with (
+        pytest.raises(StaleRevisionError, match="just been given"),
+        lite.begin_write() as transaction,
+    ):
+        record_unclaimed_cases(transaction, room.stood, ANA, ["a"], room.at, page="cases")
+    assert only(stored(room, exposures)).content == "case"
