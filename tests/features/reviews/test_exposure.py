@@ -1,7 +1,10 @@
 """What was shown is noted and decides exposure; nobody sees what they could still judge."""
 
+from datetime import timedelta
+
 import pytest
 
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.tables.tables import exposures
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.records import Prediction
@@ -113,3 +116,16 @@ def test_a_page_is_refused_whose_case_its_reader_has_claimed_since_it_was_read(l
     ):
         record_unclaimed_cases(transaction, room.stood, ANA, ["a"], room.at, page="cases")
     assert only(stored(room, exposures)).content == "case"
+
+
+def test_figures_of_later_cases_make_a_verdict_no_evidence_once_its_case_may_be_among_them(lite):
+    """Figures leave a case out until its task is due."""
+    for hours, exposure in ((23, "blind"), (25, "revealed")):
+        room = Room(lite).arrive(f"after {hours} h")
+        review = room.take(ANA, target_count=1).review
+        with lite.begin_write() as transaction:
+            ExposureStore(transaction, room.stood.rollout).record_figures(
+                "ana", room.at + MINUTE, page="report"
+            )
+        room.later(timedelta(hours=hours)).judge(ANA, review)
+        assert stored(room)[-1].exposure == exposure
