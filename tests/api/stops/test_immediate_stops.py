@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -205,17 +206,25 @@ def test_a_stop_left_in_the_table_is_appended_by_another_replica(second, databas
 
 
 @on_sqlite
-def test_a_stop_whose_answer_was_lost_is_not_appended_after_its_resume(second, database):
+@pytest.mark.parametrize(
+    ("by", "seconds", "count"),
+    [("bo", 0, 1), ("cy", 0, 2), ("bo", 1, 2)],
+    ids=["the same", "of another user", "given later"],
+)
+def test_a_stop_whose_answer_was_lost_is_not_appended_after_its_resume(
+    second, database, by, seconds, count
+):
     field.stop(database, ("creek", "day"))
     field.append(database, field_resumed())
-    left = PendingStop("x", "bears", (Cell("creek", "day"),), Actor("bo"), "", NOON, drill=False)
+    at = NOON + timedelta(seconds=seconds)
+    left = PendingStop("x", "bears", (Cell("creek", "day"),), Actor(by), "", at, drill=False)
     with database.begin_write() as transaction:
         store_pending_stop(transaction, left)
-    second.pass_time(3)
+    second.pass_time(3 + seconds)
     second.beat()
-    assert len(events(database, "Stopped")) == 1
+    assert len(events(database, "Stopped")) == count
     second.pass_time(MAX_STALENESS)  # the watch over ticks has read the stop
-    assert second.decider() == "model"
+    assert second.decider() == ("model" if count == 1 else "human")
 
 
 def field_resumed():
