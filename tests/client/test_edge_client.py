@@ -210,6 +210,21 @@ def test_it_renews_after_a_third_of_the_lease_and_stops_at_its_end():
     assert ask(client).decider == "human"
 
 
+def test_a_lease_is_counted_from_before_the_scope_was_asked_for():
+    clocks = MovableClocks()
+
+    def answer_slowly(_):
+        clocks.move(7)
+        return BEFORE
+
+    client = EdgeClient("creek", answer_slowly, clocks)
+    client.renew()
+    clocks.move(52.9)
+    assert ask(client).decider == "model"
+    clocks.move(0.1)
+    assert ask(client).decider == "human"
+
+
 def test_a_case_of_another_site_has_that_sites_lease():
     body = BEFORE | {"sites": [BEFORE["sites"][0], BEFORE["sites"][1] | {"lease": 1.0}]}
     clocks = MovableClocks()
