@@ -32,6 +32,7 @@ def decide(reviewer, key="c1"):
         ("v1", "is the name of a version"),
         (" V1", "is the name of a version"),
         ("camera", "is an account that sends predictions"),
+        ("Camera ", "is an account that sends predictions"),
         ("robot", "is an account that sends predictions"),
     ],
 )
@@ -71,6 +72,20 @@ def test_reviewer_name_is_no_version(client, database):
     client.by("camera").post("/v1/rollouts/ramps/assignments", json=question)
     with database.begin_read() as transaction:
         assert load_rollout_state(transaction, "ramps").versions.keys() == {"v1"}
+
+
+@pytest.mark.parametrize("version", ["RITA", " rita ", "Zoe"])
+def test_version_in_other_letters_silences_no_reviewer(client, database, version):
+    begin(database)
+    with database.begin_write() as transaction:
+        Users(transaction).add("zoe", at=NOON)
+    send(client, "people", CASE, decide("rita"))
+    (refused,) = send(client, "camera", {**PREDICTION, "version": version})
+    assert refused["status"] == "rejected"
+    assert f"{version} is the name of a reviewer" in refused["reason"]
+    for reviewer in ("rita", "zoe"):
+        (later,) = send(client, "people", {**decide(reviewer), "revision": 2})
+        assert later["status"] == "accepted"
 
 
 @on_sqlite

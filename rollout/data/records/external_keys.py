@@ -32,7 +32,6 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
-    union_all,
     update,
 )
 from sqlalchemy.sql.dml import ReturningInsert
@@ -51,6 +50,7 @@ from rollout.data.database.session import Transaction
 from rollout.data.tables.tables import decisions, external_keys, role_assignments, users
 from rollout.engine.decide.permissions import ROLES_BY_PERMISSION, Permission
 from rollout.engine.records.records import Case, Decision, Record
+from rollout.engine.records.reviews import fold_name
 
 CASE, EPISODE, PURGED = "case", "episode", "purged"
 ERASED, ERASED_EPISODE, ERASED_NAME = "erased", "erased-episode", "erased-name"
@@ -489,18 +489,13 @@ _accounts_by_pool: WeakKeyDictionary[object, dict[int, tuple[int | None, frozens
 def find_people(transaction: Transaction, rollout: Rollout, names: Collection[str]) -> set[str]:
     """Return the names that are users', or under which a case of the rollout was decided.
 
-    Ask rarely: for a name that has decided nothing every decision is read.
+    Letter case and outer blanks make no other name, as for the reviewers of decisions. Ask rarely:
+    every decision is read.
     """
-    is_user = select(users.c.name).where(
-        users.c.name.in_(names), users.c.service_account == false()
-    )
-    have_decided = [
-        select(literal(name)).where(
-            exists().where(decisions.c.rollout == rollout.number, decisions.c.reviewer == name)
-        )
-        for name in names
-    ]
-    return set(transaction.execute(union_all(is_user, *have_decided)).scalars())
+    is_user = select(users.c.name).where(users.c.service_account == false())
+    have_decided = select(decisions.c.reviewer).where(decisions.c.rollout == rollout.number)
+    folded = {*map(fold_name, transaction.execute(is_user.union(have_decided)).scalars())}
+    return {name for name in names if fold_name(name) in folded}
 
 
 def find_predicting_accounts(

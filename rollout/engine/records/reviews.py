@@ -409,11 +409,13 @@ def find_reviewer_fault(
 
     >>> find_reviewer_fault("ana", {"v1"}, {"box-7"})
     ''
+    >>> find_reviewer_fault("Box-7", {"v1"}, {"box-7"}).partition(":")[0]
+    'reviewer Box-7 is an account that sends predictions'
     """
     advice = "a model is no human; name the person who decided as `reviewer`"
     if fold_name(reviewer) in folded_versions:
         return f"reviewer {reviewer} is the name of a version: {advice}"
-    if reviewer in predicting_accounts:
+    if fold_name(reviewer) in map(fold_name, predicting_accounts):
         return f"reviewer {reviewer} is an account that sends predictions: {advice}"
     return ""
 
