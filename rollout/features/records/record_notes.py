@@ -328,9 +328,20 @@ def open_reviews_of_batch(
     stored_batch: StoredBatch,
     at: datetime,
 ) -> None:
-    """Open review tasks of new cases, unless they came with enough decisions."""
+    """Open review tasks of new cases, unless they came with enough decisions.
+
+    A decision that is never evidence, as its sender is not named, leaves the tasks to reviewers.
+    """
     sites = state.policy.sites_by_id
-    decision_exposures = list(stored_batch.list_accepted(Decision, "exposure"))
+    decision_exposures = [
+        row
+        for row, (_, source) in zip(
+            stored_batch.list_accepted(Decision, "exposure"),
+            stored_batch.list_accepted(Decision, "source"),
+            strict=True,
+        )
+        if source != UNNAMED
+    ]
     blind_counts = Counter(
         case_id for case_id, exposure in decision_exposures if _is_counted(state, exposure)
     )
@@ -463,9 +474,10 @@ def _load_scopes(
 def withdraw_answered_reviews(
     transaction: Transaction, state: RolloutState, case_ids: Collection[int], at: datetime
 ) -> None:
-    """Withdraw review tasks of cases that were decided elsewhere.
+    """Withdraw review tasks of cases that were decided elsewhere, as a named sender says.
 
-    A case stays if a reviewer has claimed one of its tasks.
+    Any other could choose what nobody reviews. A case stays if a reviewer has claimed one of its
+    tasks.
     """
     review_store = ReviewTaskStore(transaction, state.rollout)
     decisions = NewestRecords(transaction, state.rollout).load_decisions(case_ids)
@@ -477,7 +489,11 @@ def withdraw_answered_reviews(
         if review.kind in SAMPLED_KINDS and review.reviewer
     }
     outside_decisions = {
-        case_id: [decision for decision in decisions[case_id].values() if decision.review is None]
+        case_id: [
+            decision
+            for decision in decisions[case_id].values()
+            if decision.review is None and decision.source != UNNAMED
+        ]
         for case_id in sorted(decisions.keys() - started_case_ids)
     }
     required_decisions = state.policy.evidence.verdicts

@@ -250,16 +250,17 @@ def test_what_is_not_known_to_be_done_is_unknown(client, service, monkeypatch):
 
 
 def test_a_case_that_came_with_its_verdict_asks_nobody_else(client, database):
-    sent(client, case("judged"), prediction("judged"), decision("judged"), case("open"))
+    sent(client, case("judged"), decision("judged"), case("open"), by="ingest-decisions")
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "ramps")
         numbers = ExternalKeys(transaction, stood.rollout).find_ids(["judged", "open"])
         seats = ReviewTaskStore(transaction, stood.rollout).list_of_cases(numbers.values())
         assert [seat.case_id for seat in seats if seat.state == "open"] == [numbers["open"]]
-    sent(client, decision("open"))
-    with database.begin_read() as transaction:
-        seats = ReviewTaskStore(transaction, stood.rollout).list_of_cases(numbers.values())
-        assert [seat.case_id for seat in seats if seat.state == "open"] == []
+    for by, left in (("ingest", [numbers["open"]]), ("ingest-decisions", [])):
+        sent(client, decision("open", reviewer=f"desk of {by}"), by=by)
+        with database.begin_read() as transaction:
+            seats = ReviewTaskStore(transaction, stood.rollout).list_of_cases(numbers.values())
+            assert [seat.case_id for seat in seats if seat.state == "open"] == left
 
 
 @pytest.mark.parametrize(

@@ -153,14 +153,24 @@ def test_a_case_that_comes_in_is_judged_here_and_explained_with_its_verdict(data
     assert desk.take("bo") == []
 
 
-def test_a_case_that_comes_in_with_its_verdict_is_not_asked_about(database):
-    desk = ReviewDesk(Room(database, text=policy_text(further="outside: blind")))
-    desk.door.let_in("box", AssignedRole("ingest", "bears"), machine=True)
+@pytest.mark.parametrize("order", ["decision first", "case first", "together"])
+@pytest.mark.parametrize(
+    ("account", "left"), [("desk", []), ("box", ["a"])], ids=["named", "not named"]
+)
+def test_a_case_is_not_asked_about_that_a_named_account_sends_with_its_verdict(
+    database, account, left, order
+):
+    """A key that the policy does not name chooses nothing of what is reviewed."""
+    further = "outside: blind, sources: {accounts: [{account: desk, reviewers: [eve]}]}"
+    desk = ReviewDesk(Room(database, text=policy_text(further=further)))
+    desk.door.let_in(account, AssignedRole("ingest", "bears"), machine=True)
     case = {"kind": "case", "key": "a", "site": "creek", "occurred_at": "2027-06-01T11:59:00Z"}
     said = {"kind": "decision", "key": "a", "reviewer": "eve", "site": "creek", **BEAR}
-    desk.client.by("box").post("/v1/rollouts/bears/records", json={"items": [said]})
-    desk.client.by("box").post("/v1/rollouts/bears/records", json={"items": [case]})
-    assert desk.take("ana") == []
+    batches = {"decision first": [[said], [case]], "case first": [[case], [said]]}
+    for items in batches.get(order, [[case, said]]):
+        sent = desk.client.by(account).post("/v1/rollouts/bears/records", json={"items": items})
+        assert {item["status"] for item in sent.json()["items"]} == {"accepted"}
+    assert [task["case"] for task in desk.take("ana")] == left
 
 
 @pytest.mark.slow
