@@ -48,7 +48,7 @@ from rollout.data.database.bulk import (
 from rollout.data.database.rollouts import Rollout, RolloutRepository, Rollouts
 from rollout.data.database.session import Transaction
 from rollout.data.tables.tables import decisions, external_keys, role_assignments, users
-from rollout.engine.decide.permissions import ROLES_BY_PERMISSION, Permission
+from rollout.engine.decide.permissions import REVIEWER, ROLES_BY_PERMISSION, Permission
 from rollout.engine.records.records import Case, Decision, Record
 from rollout.engine.records.reviews import fold_name
 
@@ -463,8 +463,9 @@ def is_name_refused(transaction: Transaction, rollout: Rollout, name: str) -> bo
 
 def is_name_erased(transaction: Transaction, name: str) -> bool:
     """Return whether a name was erased in any rollout."""
-    rollouts = Rollouts(transaction).list_all()
-    return any(is_name_refused(transaction, rollout, name) for rollout in rollouts)
+    return any(
+        is_name_refused(transaction, rollout, name) for rollout in Rollouts(transaction).list_all()
+    )
 
 
 def _find_refused(
@@ -480,10 +481,10 @@ def _find_refused(
     return {position: reason for position, text in texts.items() if text in erased}
 
 
-_accounts_by_pool: WeakKeyDictionary[object, dict[int, tuple[int | None, frozenset[str]]]] = (
+_roles_by_pool: WeakKeyDictionary[object, dict[int, tuple[int | None, Mapping[str, str]]]] = (
     WeakKeyDictionary()
 )
-"""By database and rollout number, a revision of the access ledger and its predicting accounts."""
+"""By database and rollout number, a revision of the access ledger and what was read by it."""
 
 
 def find_people(transaction: Transaction, rollout: Rollout, names: Collection[str]) -> set[str]:
@@ -498,24 +499,25 @@ def find_people(transaction: Transaction, rollout: Rollout, names: Collection[st
     return {name for name in names if fold_name(name) in folded}
 
 
-def find_predicting_accounts(
+def find_roles(
     transaction: Transaction, rollout: Rollout, access_head: int | None
-) -> frozenset[str]:
-    """Return the names of the service accounts that may send predictions of the rollout.
+) -> Mapping[str, str]:
+    """Return a role of each service account that may predict, and of each user who reviews.
 
     They are read once for each revision of the access ledger, if it is known.
     """
-    by_rollout = _accounts_by_pool.setdefault(transaction.pool, {})
-    is_known = access_head is not None and rollout.number in by_rollout
-    if not is_known or by_rollout[rollout.number][0] != access_head:
-        is_of_rollout = role_assignments.c.rollout.is_(None) | (
-            role_assignments.c.rollout == rollout.number
-        )
-        query = (
-            select(users.c.name)
+    by_rollout = _roles_by_pool.setdefault(transaction.pool, {})
+    if access_head is None or by_rollout.get(rollout.number, (None,))[0] != access_head:
+        rows = transaction.execute(
+            select(users.c.name, role_assignments.c.role)
             .join(role_assignments, role_assignments.c.user_id == users.c.id)
-            .where(users.c.service_account, is_of_rollout)
-            .where(role_assignments.c.role.in_(ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS]))
+            .where(func.coalesce(role_assignments.c.rollout, rollout.number) == rollout.number)
+            .where(users.c.service_account == (role_assignments.c.role != REVIEWER))
+            .where(
+                role_assignments.c.role.in_(
+                    {*ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS], REVIEWER}
+                )
+            )
         )
-        by_rollout[rollout.number] = access_head, frozenset(transaction.execute(query).scalars())
+        by_rollout[rollout.number] = access_head, {row.name: row.role for row in rows}
     return by_rollout[rollout.number][1]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property, partial
-from typing import cast
+from typing import Final, cast
 
 from msgspec import structs
 
@@ -18,7 +18,7 @@ from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
 from rollout.data.records.external_keys import (
     ExternalKeys,
-    find_predicting_accounts,
+    find_roles,
     hold_off_erasures,
 )
 from rollout.data.records.incoming_cases import IncomingCase, IncomingCases, PlantedCases
@@ -35,6 +35,7 @@ from rollout.data.records.records import (
 )
 from rollout.data.records.versions import VersionStore
 from rollout.engine.decide.permissions import (
+    REVIEWER,
     ROLES_BY_PERMISSION,
     Caller,
     Permission,
@@ -89,12 +90,18 @@ from rollout.features.records.unauthorized_actions import (
     report_clock_ahead,
     report_unauthorized_actions,
 )
+from rollout.kernel.policy.evidence_sources import UNNAMED
 from rollout.kernel.units import describe_unknown_outcome
 from rollout.kernel.words import say_cause
 from rollout.live.evidence.unit_counting import WindowLookup, load_case_facts, queue_new_cases
 from rollout.live.rollout_state import RolloutState, retry_on_stale_revision
 from rollout.live.service import PermitSigner, Service
 from rollout.live.versions import record_contents, record_new_versions
+
+SPEAKS_FOR_USER: Final = (
+    "{0} reviews here, and the policy does not name its sender as a source of {0}'s decisions"
+    " (`evidence.sources`): name it, or let {0} decide here"
+)
 
 
 class ReviewerCheck:
@@ -118,20 +125,29 @@ class ReviewerCheck:
         reviewers = {decision.reviewer for decision in decisions}
         if not reviewers:
             return {}
-        state = self._state
-        names = {*state.versions, *state.scope.versions, *new_versions}
-        if version_count not in {None, len(state.versions)}:
-            names |= VersionStore(self._transaction, state.rollout).list_names()
+        names = {*self._state.versions, *self._state.scope.versions, *new_versions}
+        if version_count not in {None, len(self._state.versions)}:
+            names |= VersionStore(self._transaction, self._state.rollout).list_names()
         versions = frozenset(map(fold_name, names))
-        access_head = None if sender is None else sender.access_head
-        accounts = find_predicting_accounts(self._transaction, state.rollout, access_head)
+        roles = find_roles(
+            self._transaction, self._state.rollout, None if sender is None else sender.access_head
+        )
+        accounts = {name for name, role in roles.items() if role != REVIEWER}
         if (
             sender is not None
             and sender.is_service_account
-            and sender.has_permission_somewhere(Permission.SEND_PREDICTIONS, state.rollout.name)
+            and sender.has_permission_somewhere(
+                Permission.SEND_PREDICTIONS, self._state.rollout.name
+            )
         ):
             accounts |= {sender.name}
         faults = {name: find_reviewer_fault(name, versions, accounts) for name in reviewers}
+        if sender is not None:  # who decided a case is not asked: anybody could keep it from them
+            faults |= {
+                name: SPEAKS_FOR_USER.format(name)
+                for name in reviewers & (roles.keys() - accounts - {sender.name})
+                if self._state.policy.evidence.find_account_kind(sender.name, name) == UNNAMED
+            }
         return {name: fault for name, fault in faults.items() if fault}
 
 

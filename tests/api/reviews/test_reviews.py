@@ -2,8 +2,10 @@
 
 import pytest
 
+from rollout.data.access.users import Users
 from rollout.engine.decide.permissions import AssignedRole
 from tests.api.reviews.review_desk import ReviewDesk
+from tests.factories import NOON
 from tests.features.review_room import MINUTE, Room, policy_text
 
 
@@ -171,6 +173,27 @@ def test_a_case_is_not_asked_about_that_a_named_account_sends_with_its_verdict(
         sent = desk.client.by(account).post("/v1/rollouts/bears/records", json={"items": items})
         assert {item["status"] for item in sent.json()["items"]} == {"accepted"}
     assert [task["case"] for task in desk.take("ana")] == left
+
+
+@pytest.mark.parametrize(
+    ("account", "status"), [("desk", "accepted"), ("box", "rejected"), ("ana", "accepted")]
+)
+def test_only_a_named_account_speaks_for_who_reviews_here(database, account, status):
+    """Who decided a case is not asked about it: any key could take it from each reviewer."""
+    sources = "sources: {accounts: [{account: desk, reviewers: [a*]}]}"
+    desk = ReviewDesk(Room(database, text=policy_text(further=sources)).arrive("a", "b"))
+    with database.begin_write() as transaction:
+        users = Users(transaction)
+        for name in ("ana", "bo"):
+            users.grant_role(users.add(name, at=NOON), AssignedRole("reviewer", "bears"))
+    desk.door.let_in(account, *map(AssignedRole, ("ingest", "reviewer")), machine=account != "ana")
+    said = {"kind": "decision", "key": "a", "reviewer": "ana", "exposure": "blind", **BEAR}
+    sent = desk.client.by(account).post("/v1/rollouts/bears/records", json=[said])
+    (answer,) = sent.json()["items"]
+    assert answer["status"] == status
+    asked = {"a"} if status == "rejected" else set()
+    assert {task["case"] for task in desk.take("ana", claims=2)} == {"b", *asked}
+    assert ("ana reviews here, and the policy does not name" in answer["reason"]) == bool(asked)
 
 
 @pytest.mark.slow
