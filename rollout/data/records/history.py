@@ -479,8 +479,11 @@ class StoredHistory(RolloutRepository):
         sent_rows = [row for row in stored_cases if row.revision != NAMED_BY_DECISION]
         registered_rows = [row for row in sent_rows if is_registered(row.revision)]
         case_rows = pick_until_decision(registered_rows, CASE_KEY, first_decisions)
-        has_others = len(registered_rows) < len(sent_rows)
-        guard_rows = pick_for_guards(sent_rows, first_decisions) if has_others else ()
+        guard_rows = (
+            pick_for_guards(sent_rows, first_decisions)
+            if len(registered_rows) < len(sent_rows)
+            else ()
+        )
         picked_rows = [*place_rows, *guard_rows, *case_rows]
         keys = self._load_keys(CASE, (row.case_id for row in picked_rows))
         draws = pick_first_draws(stored_cases)
@@ -495,6 +498,14 @@ class StoredHistory(RolloutRepository):
         prediction_rows = self._pick_predictions(stored_predictions, first_decisions)
         occurred_times = {row.case_id: row.occurred_at for row in picked_rows}
         sourced_rows, unsourced_rows = _split_decisions(decision_rows, own_predictions)
+        sourced_decisions = find_first_decisions(
+            sourced_rows,
+            (
+                row
+                for row in outcome_rows
+                if row.source_kind != UNNAMED and (row.case_id, row.sender) not in own_predictions
+            ),
+        )
         levers, parse_json = self._levers, self._parse_json
         build_cases = partial(
             build_case_frame,
@@ -525,7 +536,7 @@ class StoredHistory(RolloutRepository):
             earlier_outcomes=earlier_outcomes,
             first_decisions=pl.DataFrame(
                 [
-                    (keys[n], at, first_receipts[n])
+                    (keys[n], at, first_receipts[n], sourced_decisions.get(n))
                     for n, at in first_decisions.items()
                     if n in keys
                 ],

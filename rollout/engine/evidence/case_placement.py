@@ -290,12 +290,14 @@ def _list_other_decisions(
     These are decisions with the model's answer in sight, outcomes, and what only the service knows:
     first revisions and decisions of no source.
     """
-    at, received = (pl.col(name).dt.epoch("us") for name in ("at", "received_at"))
-    firsts = records.first_decisions.select("case_key", at=at, received=received)
+    at, received, sourced = (
+        pl.col(name).dt.epoch("us") for name in ("at", "received_at", "sourced_at")
+    )
+    firsts = records.first_decisions.select("case_key", at=at, received=received, sourced=sourced)
     # what a service received has its receipt there
     known_at = at if firsts.is_empty() else pl.lit(None, pl.Int64)
-    outcomes = records.outcomes.select("case_key", at=at, received=known_at)
-    frames = (firsts, outcomes, seen_decisions.select("case_key", "at", "received"))
+    outcomes = records.outcomes.select("case_key", at=at, received=known_at, sourced=known_at)
+    frames = (firsts, outcomes, seen_decisions.select("case_key", "at", "received", sourced="at"))
     times = [frame for frame in frames if not frame.is_empty()]
     return _to_lazy(pl.concat(times).drop_nulls("at")) if times else None
 

@@ -158,8 +158,12 @@ OUTCOME_SOURCE_SCHEMA: Schema = {OUTCOME_SOURCE: pl.String(), OUTCOME_FAULT: pl.
 OWN_PREDICTION_SCHEMA: Schema = {"case_key": pl.String(), OUTCOME_SOURCE: pl.String()}
 """Schema of `RecordFrames.own_predictions`: a predicted case, and the account that predicted it."""
 
-FIRST_DECISION_SCHEMA: Schema = {"case_key": pl.String(), "at": INSTANT, "received_at": INSTANT}
-"""Schema of `RecordFrames.first_decisions`: when a case was decided first, and first received."""
+FIRST_DECISION_SCHEMA: Schema = {
+    "case_key": pl.String(),
+    **dict.fromkeys(("at", "received_at", "sourced_at"), INSTANT),
+}
+"""Schema of `RecordFrames.first_decisions`: when a case was decided first, when that was received,
+and when a source of evidence first decided it, null for never."""
 
 NAMED_PLACE_SCHEMA: Schema = {
     "case_key": pl.String(),

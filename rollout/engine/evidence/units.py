@@ -113,7 +113,8 @@ class PlacedRecords:
             there are none.
         trained_until: by version, the time of its last training case.
         other_decisions: case_key, at and received (null: unknown) of decisions and outcomes by
-            which a case was decided, too; None if there are none.
+            which a case was decided, too, and sourced (null: by no source of evidence); None if
+            there are none.
         sole_decisions: blind decisions on cases that have no other, if they are not among
             `decisions`: they need not be ordered, which takes most of the time.
     """
@@ -185,18 +186,23 @@ def _add_decided(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
 def _find_first_decisions(placed: PlacedRecords) -> Frame:
     """Return when each case was first decided, by whomever, and when somebody knew that.
 
-    They are `first_decided`, and `decision_known`, the first receipt.
+    They are `first_decided`; `decision_known`, the first receipt; and `draw_bound`, when a source
+    of evidence first decided.
     """
     blind, others, sole = placed.decisions, placed.other_decisions, placed.sole_decisions
-    frames = (blind,) if others is None else (blind, others, sole)
-    times = [frame.select("case_key", "at", "received") for frame in frames if frame is not None]
+    columns = {"first_decided": "at", "decision_known": "received", "draw_bound": "sourced"}
+    own = [
+        frame.with_columns(sourced=nw.col("at")).select("case_key", *columns.values())
+        for frame in (blind, sole)
+        if frame is not None
+    ]
+    times = own[:1] if others is None else [*own, others.select("case_key", *columns.values())]
     decided = times[0] if len(times) == 1 else nw.concat(times, how="vertical")
-    columns = {"first_decided": nw.col("at"), "decision_known": nw.col("received")}
-    firsts = decided.group_by("case_key").agg(**{name: at.min() for name, at in columns.items()})
+    firsts = decided.group_by("case_key").agg(**{n: nw.col(c).min() for n, c in columns.items()})
     if sole is None or others is not None:
         return firsts
     # a sole decision is the first of its case: most are, and grouping them is slow
-    return nw.concat([firsts, sole.select("case_key", **columns)], how="vertical")
+    return nw.concat([firsts, own[1].rename({c: n for n, c in columns.items()})], how="vertical")
 
 
 def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Frame:
@@ -213,19 +219,21 @@ def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Fr
 def _pick_cases(cases: Frame) -> Frame:
     """Return each episode's case with the lowest selection value when it closes.
 
-    It is drawn among the cases that were known when the first of them was decided: what is added
-    later could change the draw. If none was, it is the case that arrived first.
+    It is drawn among the cases that were known when the first of them was decided by a source of
+    evidence: what is added later could change the draw, and any other sender could end it at a
+    case of its choice. If none was, it is the case that arrived first.
     """
     units = cases.group_by("unit").agg(
         closes=nw.col("due").min(),
         unit_decided=nw.col("first_decided").min(),
         unit_known=nw.col("decision_known").min(),
+        bound=nw.col("draw_bound").min(),
     )
     arrived = nw.max_horizontal("occurred_us", "known")
-    bound = nw.min_horizontal("closes", "unit_decided")
+    until = nw.min_horizontal("closes", "bound")
     joined = cases.join(units, on="unit").with_columns(arrived=arrived)
     ranked = joined.with_columns(
-        turn=nw.when(arrived <= bound).then(nw.lit(-NEVER)).otherwise(nw.col("arrived"))
+        turn=nw.when(arrived <= until).then(nw.lit(-NEVER)).otherwise(nw.col("arrived"))
     )
     for column in ("turn", "selection_value"):
         lowest = ranked.group_by("unit").agg(lowest=nw.col(column).min())
@@ -236,7 +244,7 @@ def _pick_cases(cases: Frame) -> Frame:
         first_decided=nw.col("unit_decided"),
         decision_known=nw.col("unit_known"),
     )
-    return picked_cases.drop("closes", "unit_decided", "unit_known", "arrived", "turn")
+    return picked_cases.drop("closes", "unit_decided", "unit_known", "bound", "arrived", "turn")
 
 
 def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
