@@ -497,7 +497,10 @@ def _build_case(reader: ItemReader, item: Any) -> Case:
 
 
 def _build_prediction(reader: ItemReader, item: Any) -> Prediction | DeclaringPrediction:
-    item.answers = reader.read_answers(item.answers, is_prediction=True)
+    # with an error it has failed, whatever it says: so files are read, and actions judged
+    item.answers = (
+        reader.read_answers(item.answers, is_prediction=True) if item.error is None else {}
+    )
     prediction = PREDICTIONS(reader, item)
     claim = _build_claim(item)
     if item.content is None and claim is None:
@@ -518,8 +521,8 @@ def _build_claim(item: Any) -> AssignmentClaim | None:
 
 def _build_decision(reader: ItemReader, item: Any) -> Decision | PlacedDecision:
     item.answers = reader.read_answers(item.answers)
-    if not item.unsure and not item.answers:
-        raise ValueError("a decision has `answers`, or says `unsure: true`")
+    if set(item.answers.values()) - {None} if item.unsure else not item.answers:
+        raise ValueError("a decision has `answers`, or says `unsure: true`; send one of them")
     occurred_at = None if item.occurred_at is None else reader.parse_instant(item.occurred_at)
     if occurred_at is not None and item.site is None:
         raise ValueError("a decision that says when its case occurred names its `site`, too")

@@ -39,7 +39,8 @@ RICH = (
     *(item | {"revision": 2} for item in GOOD[:-1]),
     CASE | {"episode": "e", "attributes": {"weather": "dry"}, "media": {"picture": "a.jpg"}},
     PREDICTION | {"confidence": 0.5, "probabilities": {"bear": 0.5}, "latency_ms": 8, "at": AT},
-    DECISION | {"unsure": True, "exposure": "blind", "submitted_at": AT, "note": "n"},
+    DECISION
+    | {"answers": {}, "unsure": True, "exposure": "blind", "submitted_at": AT, "note": "n"},
 )
 NAMES = sorted({name for form in ITEM_FORMS.values() for name in form.__annotations__})
 
@@ -126,6 +127,18 @@ def test_what_is_left_out_claims_nothing():
     assert (outcome.answers, outcome.source, acted.permit) == ({}, "", "")
     records = (case, prediction, decision, acted.action, outcome)
     assert [record.revision for record in records] == [1] * 5
+
+
+def test_a_prediction_with_an_error_has_failed_whatever_it_says():
+    (failed,) = at_once([PREDICTION | {"error": "time-out"}], wrapped=True)
+    assert (failed.answers, failed.error) == ({}, "time-out")
+
+
+def test_a_decision_is_unsure_or_has_an_answer():
+    (both,) = at_once([DECISION | {"unsure": True}], wrapped=True)
+    assert both.reason.endswith("or says `unsure: true`; send one of them")
+    (unsure,) = at_once([DECISION | {"answers": {"alarm": None}, "unsure": True}], wrapped=True)
+    assert (unsure.answers, unsure.unsure) == ({"alarm": None}, True)
 
 
 @pytest.mark.parametrize("item", GOOD, ids=lambda item: item["kind"])
