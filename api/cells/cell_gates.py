@@ -16,7 +16,6 @@ from api.web_kit.cell_view import (
     CellSentence,
     TimeFormatter,
     describe_missing_approvals,
-    find_main_evidence,
     format_sentence,
     list_open_proposals,
 )
@@ -389,7 +388,6 @@ __all__ = [
     "CellSentence",
     "TimeFormatter",
     "describe_cell",
-    "find_main_evidence",
 ]
 
 

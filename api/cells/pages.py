@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
 
-from api.cells.cell_gates import CellDescription, describe_cell, find_main_evidence
+from api.cells.cell_gates import CellDescription, describe_cell
 from api.cells.map_rows import (
     StageSchedule,
     compute_schedules,
@@ -77,7 +77,7 @@ from rollout.features.cells.cell_table import (
     load_number_agreements,
     load_single_cell_page,
 )
-from rollout.features.cells.cells import load_cell
+from rollout.features.cells.cells import find_main_evidence, load_cell
 from rollout.features.cells.overview import load_rollout_summary
 from rollout.features.divergences.matrices import load_action_changes
 from rollout.features.ledger.activity import find_adjacent_changes, load_activity
@@ -201,7 +201,7 @@ def build_cell_row(
 ) -> CellTableRow:
     """Return the row of one cell."""
     scope, policy = cell_page.state.scope, cell_page.state.policy
-    evidence = find_main_evidence(summary, scope)
+    evidence = find_main_evidence(summary.evidence, scope.get_holder(summary.cell))
     return CellTableRow(
         cell=summary.cell,
         mark=schedules[summary.cell].marker,

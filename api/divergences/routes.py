@@ -64,7 +64,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 class DivergenceSelection(CaseSelection):
     """Which divergences to list, in which form; by default those of the last 30 days."""
 
-    version: Name = Field(None, description="default: the one that acts in most cells, or newest")
+    version: Name = Field(
+        None, description="default: the one that acts in most cells, or newest with counted units"
+    )
     lever: Name = Field(None, description="default: the first of the policy")
     human: Name = Field(None, description="the human answer")
     model: Name = Field(None, description="the version's answer")

@@ -28,6 +28,7 @@ from rollout.engine.decide.stops import StopTarget
 from rollout.engine.words.formatting import format_quantity, join_words
 from rollout.engine.words.state_text import CELL_STATES, StateText
 from rollout.features.cells.cell_table import CellListPage, CellSummary, RecentChanges
+from rollout.features.cells.cells import find_main_evidence
 from rollout.features.cells.overview import load_cell_timeline
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.funnel import join_value_marks
@@ -133,21 +134,12 @@ class CellContext:
     @property
     def main_facts(self) -> EvidenceFacts | None:
         """Evidence that the page shows first."""
-        return find_main_evidence(self.summary, self.scope)
+        return find_main_evidence(self.summary.evidence, self.scope.get_holder(self.cell))
 
     @property
     def timezone(self) -> ZoneInfo:
         """Timezone of the site."""
         return ZoneInfo(self.policy.sites_by_id[self.cell.site].timezone)
-
-
-def find_main_evidence(summary: CellSummary, scope: Scope) -> EvidenceFacts | None:
-    """Return evidence of the acting version, or in shadow of the latest version."""
-    acting_version = scope.get_holder(summary.cell)
-    candidates = [
-        facts for facts in summary.evidence if facts.version == acting_version
-    ] or summary.evidence[-1:]
-    return candidates[0] if candidates else None
 
 
 def list_open_proposals(context: CellContext) -> list[ProposalState]:

@@ -383,6 +383,7 @@ def build_cell_status(
         else _list_grant_ends(grant_state, policy, acting_grant[1])
     )
     proposals = scope.proposals.values()
+    main_evidence = find_main_evidence(evidence, acting_version)
     return CellStatus(
         site=cell.site,
         window=cell.window,
@@ -394,7 +395,7 @@ def build_cell_status(
         suspended_by=() if grant_state is None else tuple(sorted(grant_state.suspended_by)),
         stops=tuple(stop.id for stop in scope.stops.values() if cell in stop.cells),
         proposals=tuple(proposal.id for proposal in proposals if proposal.cell == cell),
-        next_step=_describe_next_step(evidence, acting_version),
+        next_step=NO_VERSION_YET if main_evidence is None else main_evidence.next_step,
         confidence_floor=None
         if grant_state is None or acting_grant is None
         else find_decided_floor(policy, grant_state, acting_grant[1]),
@@ -413,12 +414,23 @@ def _list_grant_ends(grant_state: CellState, policy: Policy, stage_level: int) -
     ]
 
 
-def _describe_next_step(evidence: "Sequence[EvidenceFacts]", acting_version: str | None) -> str:
-    """Describe the next step of the acting version, in shadow of the newest."""
-    acting_evidence = [facts for facts in evidence if facts.version == acting_version]
-    if acting_evidence:
-        return acting_evidence[0].next_step
-    return evidence[-1].next_step if evidence else NO_VERSION_YET
+def find_main_evidence(
+    evidence: "Sequence[EvidenceFacts]", acting_version: str | None
+) -> "EvidenceFacts | None":
+    """Return evidence of the acting version.
+
+    In shadow it is that of the newest version with an open proposal, else of the newest with units:
+    a version that only a question has named must not hide what waits for approval.
+    """
+    ranked = sorted(
+        evidence,
+        key=lambda facts: (
+            facts.version == acting_version,
+            facts.proposal is not None,
+            facts.attempt_number > 0,
+        ),
+    )
+    return ranked[-1] if ranked else None
 
 
 def build_cell_evidence(

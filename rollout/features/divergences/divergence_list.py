@@ -297,7 +297,7 @@ MAX_COMPARED_UNITS = 5_000  # newest first; takes some hundredths of a second
 class DivergenceQuery(UnitSelection):
     """Filter of divergences, by default of the last 30 days; None means no restriction.
 
-    Without a version, the one that acts in most cells, else the newest.
+    Without a version, the one that acts in most cells, else the newest with counted units.
 
     Attributes:
         lever: by default the first of the policy.
@@ -499,23 +499,20 @@ def _find_position_after(result: _DivergenceResult, divergence_id: str | None) -
 
 
 def find_main_version(state: RolloutState, at: datetime) -> str:
-    """Return the version that acts in most cells, else the newest, else ""."""
+    """Return the version that acts in most cells, else the newest, else "".
+
+    One with counted units comes before one that only a question or its first case has named.
+    """
     acting_grants = (
         find_acting_version(state.scope, state.policy, cell, at) for cell in state.policy.cells
     )
     acting_versions = [grant[0] for grant in acting_grants if grant is not None]
     if acting_versions:
         return max(dict.fromkeys(acting_versions), key=acting_versions.count)
-    return next(
-        reversed(
-            [
-                version
-                for version, version_state in state.scope.versions.items()
-                if not version_state.retired
-            ]
-        ),
-        "",
-    )
+    versions = state.scope.versions
+    begun = {version for (_, version), cell in state.scope.cells.items() if cell.has_begun}
+    in_service = [version for version in versions if not versions[version].retired]
+    return max(reversed(in_service), key=begun.__contains__, default="")
 
 
 def _complete_period(

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from rollout.data.counting.purge import list_old_cases, purge_records
 from rollout.data.records.history import StoredHistory
-from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.commands import Actor, AddVersion
 from rollout.engine.decide.permissions import AssignedRole, Permission
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX
 from rollout.engine.records.records import Case, Prediction
@@ -29,7 +29,7 @@ from rollout.features.reports.stored_inputs import NothingToReportError
 from rollout.features.training.cleaning import TrainingOptions, load_closed_inputs, store_choices
 from rollout.kernel.units import FAILED, WHOLE_UNIT
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from tests.api.bears import POLICY, founded
 from tests.console.divergences.divergence_rows import count
 from tests.console.told_cases import AT, judged, tell, verdict
@@ -254,6 +254,11 @@ def test_records_are_read_of_the_rows_that_are_shown_and_of_no_other_case(busy, 
     monkeypatch.setattr(StoredHistory, "load_records", records)
     assert listed(busy, asked(), limit=5).count > 50
     assert read == [5]
+
+
+def test_a_version_that_only_a_question_has_named_is_not_listed_first(busy):
+    execute_command(busy, "bears", lambda _: AddVersion(at=END, version="v99"))
+    assert listed(busy, asked(version=None)).version == "v2"
 
 
 def test_no_more_than_the_newest_are_looked_at_and_the_list_says_how_far_back(busy, monkeypatch):
