@@ -231,12 +231,12 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
     )
     received_at = None if case_id is None else store.find_received_at(case_id)
     if case_id is None or received_at is None:
-        raise UnknownCaseError(f"no case {key}; send it to `records` first")
+        raise UnknownCaseError(f"no case {key}: send it to `records` first, unless it was erased")
     (case,) = case_reader.load_summaries({case_id: received_at})
     if not case_reader.caller.has_permission(
         Permission.READ_CASES, case_reader.state.rollout.name, case.site
     ):
-        raise UnknownCaseError(f"no case {key}; send it to `records` first")
+        raise UnknownCaseError(f"no case {key}: send it to `records` first, unless it was erased")
     is_hidden = case.differs is None
     is_unseen = bool(
         find_unseen_cases(
