@@ -354,8 +354,10 @@ class RecordStore(RolloutRepository):
             tuple(results), key_ids.by_key, changed_cases, key_ids.new_ids, stored_columns
         )
 
-    def store_heartbeat(self, heartbeat: Heartbeat, *, received_at: datetime) -> RecordReceipt:
-        """Store a heartbeat of a site."""
+    def store_heartbeat(
+        self, heartbeat: Heartbeat, *, received_at: datetime, note: str = ""
+    ) -> RecordReceipt:
+        """Store a heartbeat of a site; `note` is a remark for its sender."""
         row = {
             **structs.asdict(heartbeat),
             "rollout": self._rollout.number,
@@ -366,7 +368,7 @@ class RecordStore(RolloutRepository):
         except ValueError as error:
             return RecordReceipt(RecordStatus.REJECTED, str(error))
         is_new = insert_once(self._transaction, heartbeats, row)
-        return RecordReceipt(RecordStatus.ACCEPTED if is_new else RecordStatus.DUPLICATE)
+        return RecordReceipt(RecordStatus.ACCEPTED if is_new else RecordStatus.DUPLICATE, note)
 
     @property
     def _case_keys(self) -> ExternalKeys:

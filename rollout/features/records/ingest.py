@@ -563,7 +563,8 @@ class _Batch:
             )
             records += actions
         positions = [position for position, _ in (*listed, *self._authorizations)]
-        receipts = RecordNotes(state.policy).add_notes(records, stored_batch)
+        notes = RecordNotes(state.policy)
+        receipts = notes.add_notes(records, stored_batch)
         if state.policy.samples_by_version:
             case_ids = stored_batch.case_ids.values()
             draws = IncomingCases(transaction, state.rollout).load_draws(case_ids)
@@ -574,7 +575,9 @@ class _Batch:
         self._note_late_arrivals(positions, records, stored_batch, case_facts)
         open_reviews_of_batch(transaction, state, records, stored_batch, at)
         for position, heartbeat in self._heartbeats:
-            self._receipts[position] = record_store.store_heartbeat(heartbeat, received_at=at)
+            self._receipts[position] = record_store.store_heartbeat(
+                heartbeat, received_at=at, note=notes.find_note(heartbeat)
+            )
         RejectedRecords(transaction, state.rollout).add(self._rejected, received_at=at)
         self._report_actions(stored_batch)
 

@@ -31,6 +31,7 @@ from rollout.engine.evidence.late_senders import LateSenders, recognise_senders
 from rollout.engine.records.records import (
     Case,
     Decision,
+    Heartbeat,
     Outcome,
     Prediction,
     Record,
@@ -196,11 +197,11 @@ class RecordNotes:
         answer_texts = {answers for rows in answer_rows for _, answers in rows}
         return any(self._list_unknown_answers(json.loads(answers)) for answers in answer_texts)
 
-    def find_note(self, record: Record) -> str:
+    def find_note(self, record: Record | Heartbeat) -> str:
         """Return the note on an accepted record, or ""."""
+        if isinstance(record, Case | Heartbeat) and record.site not in self._sites:
+            return f"{record.site} is no site of the policy: kept, never evidence"
         if isinstance(record, Case):
-            if record.site not in self._sites:
-                return f"{record.site} is no site of the policy: kept, never evidence"
             if is_registered(record.revision):
                 return ""
             return f"kept, counted by guards only: {describe_registering(self._sources)}"
@@ -632,7 +633,7 @@ def find_stored_case(transaction: Transaction, state: RolloutState, key: str) ->
         {} if case_id is None else NewestRecords(transaction, state.rollout).load_cases([case_id])
     )
     if case_id is None or case_id not in cases:
-        raise UnknownCaseError(f"no case {key}; send it to `records` first")
+        raise UnknownCaseError(f"no case {key}: send it to `records` first, unless it was erased")
     return case_id, cases[case_id]
 
 

@@ -308,11 +308,17 @@ def test_gzip_is_read_in_both_forms(client):
 
 
 def test_what_may_not_count_as_the_caller_thinks_is_said(client):
+    lost_sign = {"kind": "heartbeat", "site": "moon", "at": "2027-06-01T11:00:00Z"}
     found = sent_apart(
-        client, case(site="moon"), prediction(label="soggy"), decision(answers={"lid": "on"})
+        client,
+        lost_sign,
+        case(site="moon"),
+        prediction(label="soggy"),
+        decision(answers={"lid": "on"}),
     )
-    assert [verdict for verdict, _ in found] == ["accepted"] * 3
+    assert [verdict for verdict, _ in found] == ["accepted"] * 4
     assert [reason for _, reason in found] == [
+        "moon is no site of the policy: kept, never evidence",
         "moon is no site of the policy: kept, never evidence",
         "soggy is no label of parcel: kept, counts as a disagreement",
         "the policy has no lever lid: kept, not counted",
