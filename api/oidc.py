@@ -68,7 +68,10 @@ class SignInSecrets:
     def from_seed(cls, seed: bytes) -> "SignInSecrets":
         """Return the secrets of a seed."""
         return cls(
-            *(_derive_secret(seed, purpose) for purpose in (b"state", b"nonce", b"verifier"))
+            *(
+                write_token(keyed(seed, b"openid " + purpose, sha256).digest())
+                for purpose in (b"state", b"nonce", b"verifier")
+            )
         )
 
 
@@ -142,7 +145,3 @@ def build_router(provider: IdentityProvider) -> APIRouter:
         return answer
 
     return router
-
-
-def _derive_secret(seed: bytes, purpose: bytes) -> str:
-    return write_token(keyed(seed, b"openid " + purpose, sha256).digest())

@@ -21,7 +21,7 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from rollout.data.database.bulk import RowValues, delete_keys, insert_missing, select_numbers
+from rollout.data.database.bulk import delete_keys, insert_missing, select_numbers
 from rollout.data.database.rollouts import RolloutRepository
 from rollout.data.tables.record_tables import RECORD_UNSEALED, decode_instant, encode_instant
 from rollout.data.tables.tables import count_queue, recent_arrivals
@@ -48,9 +48,9 @@ class CountQueue(RolloutRepository):
 
     def add(self, entries: Iterable[DueCase]) -> None:
         """Store entries; existing ones stay as they are."""
-        insert_missing(
-            self._transaction, count_queue, [self._build_row(entry) for entry in entries]
-        )
+        number = self._rollout.number
+        rows = [(number, encode_instant(entry.at), entry.case_id, entry.track) for entry in entries]
+        insert_missing(self._transaction, count_queue, rows)
 
     def list_due(
         self, *, until: datetime, limit: int = 2_000, after: DueCase | None = None
@@ -136,9 +136,6 @@ class CountQueue(RolloutRepository):
             count_queue.c.track != RECORD_UNSEALED,
         )
         return int(self._transaction.execute(select(func.count()).where(*conditions)).scalar_one())
-
-    def _build_row(self, entry: DueCase) -> RowValues:
-        return (self._rollout.number, encode_instant(entry.at), entry.case_id, entry.track)
 
 
 def _is_after(entry: DueCase) -> ColumnElement[bool]:

@@ -148,7 +148,8 @@ def send_in_process(message: ChannelMessage, timeout: float = SEND_TIMEOUT) -> s
         process = subprocess.run(  # noqa: S603 - our own program; the message goes by its input
             SENDER_COMMAND,
             input=json.dumps(asdict(message)),
-            env=_build_environment(),
+            # proxies and certificates, no own settings
+            env={name: v for name, v in os.environ.items() if not name.startswith(PREFIX)},
             capture_output=True,
             check=False,
             text=True,
@@ -168,8 +169,3 @@ def _parse_error(output: str, exit_code: int) -> str:
         return str(json.loads(output)["error"])
     except (ValueError, KeyError, TypeError):
         return f"the process that sends broke off ({exit_code})"
-
-
-def _build_environment() -> dict[str, str]:
-    """Return the process environment: proxies and certificates, no own settings."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

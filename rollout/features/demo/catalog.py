@@ -182,11 +182,8 @@ def format_catalog() -> str:
 def _describe_example(example: ExampleSystem) -> Iterator[str]:
     yield f"{example.name}: {example.title}"
     yield from wrap_text(example.idea, INDENT)
-    yield from wrap_text(f"held: {_name_held_cell(example)}. {example.held.reason}", INDENT)
-
-
-def _name_held_cell(example: ExampleSystem) -> str:
-    return " ".join(filter(None, (example.held.site, example.held.window, example.held.version)))
+    names = filter(None, (example.held.site, example.held.window, example.held.version))
+    yield from wrap_text(f"held: {' '.join(names)}. {example.held.reason}", INDENT)
 
 
 def render_catalog_json() -> str:

@@ -190,7 +190,11 @@ def load_recent_activity(
         for cached_rollout in readable_rollouts
         if since is None or (cached_rollout.head.at or since) > since
     ]
-    newest_rollouts = sorted(changed_rollouts, key=_find_last_change, reverse=True)[:MAX_ROLLOUTS]
+    newest_rollouts = sorted(
+        changed_rollouts,
+        key=lambda each: 0.0 if each.head.at is None else each.head.at.timestamp(),
+        reverse=True,
+    )[:MAX_ROLLOUTS]
     with service.database.begin_read() as transaction:
         items = [
             item
@@ -203,10 +207,6 @@ def load_recent_activity(
         reverse=True,
     )
     return tuple(newest_first[:limit])
-
-
-def _find_last_change(cached_rollout: CachedRollout) -> float:
-    return 0.0 if cached_rollout.head.at is None else cached_rollout.head.at.timestamp()
 
 
 def _load_rollout_activity(

@@ -90,15 +90,13 @@ class TickWork:
         if self.last_slot is not None and is_clock_behind(self.last_slot, now):
             return now - self.last_slot
         due_times = (self.queued_at, self.arrived_at, self.scope.first_end)
-        times = [self._find_slot(at) for at in due_times if at is not None]
+        due_slots = [find_slot_after(at, self.tick) for at in due_times if at is not None]
+        times = [to_instant(slot, self.tick) for slot in due_slots]
         if self.scope.needs_signs and self.last_slot is not None:
             times.append(self.last_slot + self.tick)
         due_since = min(times, default=now)
         # what was due before the last tick came after it, or it would have been done
         return max(now - max(due_since, self.last_slot or due_since), timedelta(0))
-
-    def _find_slot(self, at: datetime) -> datetime:
-        return to_instant(find_slot_after(at, self.tick), self.tick)
 
 
 def is_overdue(wait: timedelta, tick: timedelta) -> bool:

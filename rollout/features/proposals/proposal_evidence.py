@@ -107,7 +107,8 @@ def load_proposal_evidence(
     )
     state = service.state_cache.reload_rollout(rollout_name).state
     cell = Cell(proposal.site, proposal.window)
-    stage_level = _find_stage_level(state.policy, proposal)
+    stage_ids = state.policy.stage_ids
+    stage_level = stage_ids.index(proposal.to) if proposal.to in stage_ids else 0
     gate = (
         state.policy.find_gate(stage_level, cell)
         if stage_level and cell in state.policy.cell_set
@@ -138,10 +139,6 @@ def find_proposal_by_evidence(
             ):
                 return raised
     return None
-
-
-def _find_stage_level(policy: Policy, proposal: Proposal) -> int:
-    return policy.stage_ids.index(proposal.to) if proposal.to in policy.stage_ids else 0
 
 
 def _build_proposal_evidence(

@@ -51,13 +51,19 @@ class DecisionPlaces:
     ) -> Mapping[str, Collection[Place]]:
         """Return by key where cases that are registered, or sent, occurred.
 
-        Those that only a decision places are among them.
+        Those that only a decision places are among them; to gates others are as if not stored.
         """
         incoming_cases = IncomingCases(self._transaction, self._state.rollout)
         stored = {
             case_id: counted
             for case_id, revisions in incoming_cases.load_places(case_ids.values()).items()
-            if (counted := list(filter(_does_count, revisions)))
+            if (
+                counted := [
+                    place
+                    for place in revisions
+                    if is_registered(place.revision) or place.revision == NAMED_BY_DECISION
+                ]
+            )
         }
         places = {key: stored[case_id] for key, case_id in case_ids.items() if case_id in stored}
         for case in sent_cases:
@@ -108,8 +114,3 @@ class DecisionPlaces:
             attributes=attributes,
             revision=NAMED_BY_DECISION,
         )
-
-
-def _does_count(place: Place) -> bool:
-    """Return whether a gate counts a revision of a case: others are as if not stored."""
-    return is_registered(place.revision) or place.revision == NAMED_BY_DECISION

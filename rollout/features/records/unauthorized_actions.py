@@ -259,12 +259,11 @@ def _select_sure(
     earlier = revisions[: max(count, 1)]  # clocks of replicas may differ
     if stored_action.action.permit_kind == BOUND:
         return earlier
-    return sorted((*earlier[-1:], *revisions[-1:]), key=_rank_confidence)[:1]
-
-
-def _rank_confidence(prediction: Prediction) -> float:
-    """Return a prediction's confidence; none is less than 0, which reaches a floor of 0."""
-    return -1.0 if prediction.confidence is None else prediction.confidence
+    # no confidence is less than 0, which reaches a floor of 0
+    return sorted(
+        (*earlier[-1:], *revisions[-1:]),
+        key=lambda each: -1.0 if each.confidence is None else each.confidence,
+    )[:1]
 
 
 def _select_unreported(
