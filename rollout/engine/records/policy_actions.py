@@ -61,16 +61,30 @@ def is_contradicted(policy: Policy, others: Iterable[Prediction], lever: str, ac
 
 
 def is_policy_action(policy: Policy, prediction: Prediction, lever: str, action: str) -> bool:
-    """Return whether the policy prescribes `action` for the answer on a lever.
+    """Return whether the policy prescribes `action` for the answer on a lever."""
+    prescribed = find_policy_action(policy, prediction, lever)
+    if isinstance(prescribed, str | None):
+        return prescribed == action
+    return prescribed == parse_number(policy.levers_by_id[lever], action)
+
+
+def find_policy_action(policy: Policy, prediction: Prediction, lever: str) -> str | float | None:
+    """Return what the policy prescribes for the answer on a lever; a number is its own action.
 
     Nothing is prescribed for a failed prediction, an unknown lever or label, and a number out of
-    range. A number is its own action.
+    range.
     """
     answer = prediction.answers.get(lever)
     policy_lever = policy.levers_by_id.get(lever)
     if answer is None or policy_lever is None or prediction.error is not None:
-        return False
+        return None
     if policy_lever.number is None:
-        return policy_lever.find_action(answer) == action
-    number = parse_number(policy_lever, answer)
-    return number is not None and number == parse_number(policy_lever, action)
+        return policy_lever.find_action(answer)
+    return parse_number(policy_lever, answer)
+
+
+def prescribes_actions(policy: Policy, prediction: Prediction) -> bool:
+    """Return whether the policy prescribes an action on each of its levers."""
+    return None not in {
+        find_policy_action(policy, prediction, lever) for lever in policy.levers_by_id
+    }

@@ -45,8 +45,8 @@ from rollout.engine.decide.incident_kinds import LEDGER_ROLLED_BACK
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.scope import FIRST_ERA, CellState, Scope, format_revision
 from rollout.features.assignments.question_records import (
+    PeopleDecideError,
     RecordableQuestion,
-    RecordConflictError,
     find_content_faults,
     find_sampled,
     list_declared_contents,
@@ -186,7 +186,6 @@ CLOCK_SKEW: Final = (
 )
 DATABASE_UNAVAILABLE: Final = "the database can't be asked, so nothing is certain: humans decide"
 EMPTY_QUESTION: Final = CaseQuestion("", None, "", "")
-NOT_STORED: Final = "it could not be kept, `recorded` says why: humans decide"
 TWO_CONFIDENCES: Final = (
     "`confidence` is not that of `prediction`: humans decide; send one, or the same twice"
 )
@@ -359,19 +358,20 @@ def _answer_and_store(
     key: PermitKey,
     doubt_reason: str,
 ) -> AssignmentAnswers:
-    conflicting_cases: frozenset[str] = frozenset()
-    content_faults = find_content_faults(cached_rollout.state, questions)
+    reasons: Mapping[str, str] = {}
+    two_confidences = [n for n, question in enumerate(questions) if question.has_two_confidences]
+    faults_by_place = {
+        **find_content_faults(cached_rollout.state, questions),
+        **dict.fromkeys(two_confidences, TWO_CONFIDENCES),
+    }
     draws = load_draws(service, cached_rollout.state, questions)
     while True:
         now = service.clock.now()
         assignments = _assign_questions(
-            cached_rollout, questions, doubt_reason, conflicting_cases, now, draws
+            cached_rollout, questions, doubt_reason, reasons, now, draws
         )
-        for place, fault in content_faults.items():
+        for place, fault in faults_by_place.items():
             assignments[place] = _assign_to_human(fault, cached_rollout.state, now)
-        for place, question in enumerate(questions):
-            if question.has_two_confidences:
-                assignments[place] = _assign_to_human(TWO_CONFIDENCES, cached_rollout.state, now)
         try:
             shared = [assignment.assignment for assignment in assignments]
             recorded = record_questions(
@@ -380,11 +380,11 @@ def _answer_and_store(
                 caller.name,
                 questions,
                 shared,
-                conflicting_cases,
+                reasons,
                 now,
             )
-        except RecordConflictError as conflict:
-            conflicting_cases |= conflict.keys
+        except PeopleDecideError as error:
+            reasons = {**reasons, **error.reasons}
             continue
         answers = _build_answers(
             cached_rollout, assignments, questions, key, now, recorded.answer_digests
@@ -396,16 +396,17 @@ def _assign_questions(
     cached_rollout: CachedRollout,
     questions: Sequence[RecordableQuestion],
     doubt_reason: str,
-    conflicting_cases: frozenset[str],
+    reasons: Mapping[str, str],
     now: datetime,
     draws: Sequence[bool | None],
 ) -> list[SharedAssignment]:
     assignments = cached_rollout.assignment_cache.assign_questions(questions, now, draws)
     if doubt_reason:
         return [_assign_to_human(doubt_reason, cached_rollout.state, now)] * len(assignments)
-    not_stored = _assign_to_human(NOT_STORED, cached_rollout.state, now)
     return [
-        not_stored if question.key in conflicting_cases else assignment
+        _assign_to_human(reasons[question.key], cached_rollout.state, now)
+        if question.key in reasons
+        else assignment
         for question, assignment in zip(questions, assignments, strict=True)
     ]
 

@@ -16,6 +16,7 @@ from rollout.data.records.records import RecordReceipt, RecordStatus
 from rollout.data.tables.record_tables import encode_instant
 from rollout.engine.decide.assignment import Assignment, compute_answer_digest
 from rollout.engine.files.parse import ItemReader, SentItem
+from rollout.engine.records.policy_actions import prescribes_actions
 from rollout.engine.records.records import Case, Prediction, RejectedItem, mark_unregistered
 from rollout.features.records.ingest import store_asked_cases
 from rollout.features.records.record_notes import RecordNotes, add_note
@@ -122,6 +123,8 @@ def load_draws(
     return draws
 
 
+NOT_STORED: Final = "it could not be kept, `recorded` says why: humans decide"
+NO_ACTION: Final = "the policy has no action for this prediction: humans decide"
 REFUSED_STATUSES: Final = frozenset({RecordStatus.CONFLICT, RecordStatus.REJECTED})
 
 
@@ -138,11 +141,11 @@ class RecordedQuestions:
     answer_digests: Sequence[str]
 
 
-class RecordConflictError(Exception):
-    """Some cases conflict with stored records: humans must decide them."""
+class PeopleDecideError(Exception):
+    """What was sent of some cases leaves them to people, each for a reason."""
 
-    def __init__(self, keys: frozenset[str]) -> None:
-        self.keys = keys
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        self.reasons = reasons
 
 
 def record_questions(
@@ -151,15 +154,19 @@ def record_questions(
     sender_name: str,
     questions: Sequence[RecordableQuestion],
     assignments: Sequence[Assignment],
-    conflicting_cases: frozenset[str],
+    reasons: Mapping[str, str],
     now: datetime,
 ) -> RecordedQuestions:
     """Store cases and predictions with their assignments in one transaction.
 
-    Those with a fault of their declared content are rejected.
+    Those with a fault of their declared content are rejected. A case that a model would decide
+    whose prediction failed, or has an answer that the policy lacks, is left to people.
+
+    Args:
+        reasons: by key why people decide cases, as an earlier call raised them.
 
     Raises:
-        RecordConflictError: cases besides `conflicting_cases` conflict with stored records.
+        PeopleDecideError: so it is with others; nothing was stored.
     """
     results: list[RecordReceipt | None] = [None] * len(questions)
     pairs: dict[int, tuple[Case, Prediction]] = {}
@@ -180,14 +187,20 @@ def record_questions(
         compute_answer_digest(pairs[index][1].answers) if index in pairs else ""
         for index in range(len(questions))
     ]
+    if unusable := {
+        case.key
+        for case, prediction in pairs.values()
+        if prediction.decider == "model" and not prescribes_actions(state.policy, prediction)
+    }:
+        raise PeopleDecideError(dict.fromkeys(unusable, NO_ACTION))
     if not pairs:
-        _check_conflicts(questions, results, conflicting_cases)
+        _check_conflicts(questions, results, reasons)
         return RecordedQuestions(results, answer_digests)
 
     def _write_records() -> Sequence[RecordReceipt | None]:
         with service.database.begin_write() as transaction:
             stored_results = _store_records(transaction, state, sender_name, pairs, results, now)
-            _check_conflicts(questions, stored_results, conflicting_cases)
+            _check_conflicts(questions, stored_results, reasons)
             faults.reach_point("assign.kept")
         return stored_results
 
@@ -251,7 +264,7 @@ def _store_records(
 def _check_conflicts(
     questions: Sequence[RecordableQuestion],
     results: Sequence[RecordReceipt | None],
-    conflicting_cases: frozenset[str],
+    reasons: Mapping[str, str],
 ) -> None:
     """Raise on new conflicts: the assignments are no longer valid then."""
     question_results = zip(questions, results, strict=True)
@@ -260,5 +273,5 @@ def _check_conflicts(
         for question, result in question_results
         if result is not None and result.status in REFUSED_STATUSES
     )
-    if refused_cases - conflicting_cases:
-        raise RecordConflictError(refused_cases)
+    if refused_cases - reasons.keys():
+        raise PeopleDecideError(dict.fromkeys(refused_cases, NOT_STORED))

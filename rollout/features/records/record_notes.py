@@ -28,6 +28,7 @@ from rollout.engine.decide.projection import apply_event
 from rollout.engine.decide.scope import Scope, find_acting_version
 from rollout.engine.decide.widening_steps import find_decided_floor
 from rollout.engine.evidence.late_senders import LateSenders, recognise_senders
+from rollout.engine.records.policy_actions import prescribes_actions
 from rollout.engine.records.records import (
     Case,
     Decision,
@@ -380,15 +381,17 @@ def _plan_reviews(
     for case_id, case in cases.items():
         version, stage_level, is_familiar, floor = acting_versions.get(case_id, IN_SHADOW)[:4]
         case_predictions = predictions.get(case_id, {})
-        confidence = None
+        is_trusted = is_familiar
         if version is not None:
             prediction = find_by_any_name(state.scope, version, case_predictions)
+            has_action = prediction is None or prescribes_actions(policy, prediction)
             confidence = None if prediction is None else prediction.confidence
+            is_trusted = is_familiar and has_action and reaches_floor(confidence, floor)
         review_tasks = plan_review_tasks(
             policy,
             stage_level,
             draws=state.draw_case_values(policy, case),
-            is_trusted=(version is None or reaches_floor(confidence, floor)) and is_familiar,
+            is_trusted=is_trusted,
         )
         if not review_tasks and {prediction.decider for prediction in case_predictions.values()} - {
             None

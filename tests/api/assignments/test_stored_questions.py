@@ -65,6 +65,31 @@ def test_a_site_that_the_policy_lacks_is_kept_and_a_persons(client, bears):
     assert (told.decider, told.recorded.status) == ("human", "accepted")
 
 
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        {"answers": {}, "error": "timeout"},
+        predicted(error="timeout"),
+        {"answers": {}},
+        {"answers": {"alarm": None}},
+        predicted("wolf"),
+    ],
+    ids=["failed", "answers-and-failed", "empty", "null", "unknown"],
+)
+def test_a_person_decides_where_the_policy_has_no_action(client, database, bears, prediction):
+    usable, unusable = keys(0.1, below=False)[:2]
+    asked = [question(usable, prediction=predicted()), question(unusable, prediction=prediction)]
+    first, second = client.by("ingest").post(URL, json={"questions": asked}).json()["answers"]
+    assert (first["decider"], second["decider"]) == ("model", "human")
+    assert "no action for this prediction" in second["reason"]
+    assert [each["recorded"]["status"] for each in (first, second)] == ["accepted", "accepted"]
+    with database.begin_read() as transaction:
+        reviewed = transaction.connection.exec_driver_sql(
+            'select "key", reviews.kind from reviews join external_keys e on e.id = case_id'
+        ).all()
+    assert (unusable, "blind") in map(tuple, reviewed)
+
+
 def test_what_can_not_be_kept_is_not_answered(client, service, monkeypatch, bears):
     ask(client, ALONE)
 

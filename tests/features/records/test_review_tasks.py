@@ -74,10 +74,19 @@ def test_a_case_of_which_it_was_said_that_a_person_decides_gets_one(lite):
 
 def test_a_challenger_that_asks_too_brings_no_work(lite):
     told = [
-        Prediction(key=HIGH, version=version, answers={}, decider=decider)
+        Prediction(key=HIGH, version=version, answers={"alarm": "bear"}, decider=decider)
         for version, decider in (("v1", "model"), ("v2", "human"), ("v3", None))
     ]
     assert waiting(Room(lite, AUTONOMOUS).arrive(HIGH, answers=told)) == {}
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"), [({"alarm": "bear"}, "timeout"), ({"alarm": "wolf"}, None), ({}, None)]
+)
+@pytest.mark.parametrize("rung", [SUPERVISED, AUTONOMOUS])
+def test_a_person_decides_where_the_policy_has_no_action(lite, rung, answers, error):
+    answer = Prediction(key=HIGH, version="v1", answers=answers, error=error)
+    assert waiting(Room(lite, rung).arrive(HIGH, answers=[answer])) == {"blind": 1}
 
 
 @pytest.mark.parametrize(
