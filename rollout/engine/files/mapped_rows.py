@@ -342,7 +342,7 @@ def clear_placeholders(rows: MappedRows, listed: Mapping[str, Collection[str]]) 
     """
     columns, faults = [], []
     for name in rows.cells.columns:
-        if name not in NAME_COLUMNS and not name.startswith(VALUE_PREFIX):
+        if name not in (*NAME_COLUMNS, *NUMBER_COLUMNS) and not name.startswith(VALUE_PREFIX):
             continue
         column = rows.cells[name]
         placeholders = _list_placeholders(column, listed.get(name, ()))

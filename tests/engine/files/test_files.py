@@ -386,7 +386,16 @@ def test_words_and_numbers_that_no_column_knows_are_set_aside(read):
     ]
 
 
-@pytest.mark.parametrize("number", ["nan", "inf", "-0.1", "1.01", "0,5", "high"])
+@pytest.mark.parametrize("text", ["nan", "NULL", "-", " n/a "])
+def test_a_confidence_that_stands_for_no_number_is_missing(read, text):
+    predictions = PREDICTIONS.replace("0.9", f'"{text}"')
+    records = read(predictions)
+    assert records.predictions["confidence"][0] is None
+    assert records.rejected.is_empty()
+    assert records.notes.select("column", "reason").rows() == [("confidence", "placeholder")]
+
+
+@pytest.mark.parametrize("number", ["inf", "-0.1", "1.01", "0,5", "high"])
 def test_a_confidence_is_a_share(read, number):
     predictions = PREDICTIONS.replace("0.9", f'"{number}"')
     assert read(predictions).rejected["reason"].to_list() == ["bad-number"]
