@@ -71,9 +71,12 @@ def build_unparsed_frame(rows: Iterable[tuple[int, RemarkReason, str]]) -> pl.Da
     ).sort("line")
 
 
-ARCHIVE_MARKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""How workbooks and zip archives begin."""
-ARCHIVE_TEXT: Final = "it is a workbook or an archive; save its sheet, or the file in it, as CSV"
+ARCHIVE_MARKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")
+"""How workbooks, zip archives and files packed with gzip begin."""
+ARCHIVE_TEXT: Final = (
+    "it is a workbook or an archive; save its sheet, or the file in it, as CSV; one packed with"
+    " gzip ends in .csv.gz"
+)
 
 
 def read_unpacked(path: Path) -> bytes:

@@ -202,9 +202,12 @@ def list_plain_rows(text):
     return [row.rpartition(",")[0] for row in text.splitlines()[1:]]
 
 
-def test_a_workbook_is_named_as_such(tmp_path, read):
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04" + PREDICTIONS.encode(), gzip.compress(PREDICTIONS.encode())]
+)
+def test_a_workbook_or_packed_file_is_called_so(read, content):
     with pytest.raises(RecordError, match="it is a workbook or an archive; save its sheet"):
-        read("PK\x03\x04" + PREDICTIONS)
+        read(content)
 
 
 def test_two_versions_of_one_case_are_two_predictions(read):
