@@ -46,6 +46,12 @@ def an_item(kind, **more):
     return st.fixed_dictionaries({"kind": st.just(kind), "key": names}, optional=more)
 
 
+def answering(item, is_empty, **more):
+    """Add answers, none to what failed or is unsure."""
+    more["answers"] = st.just({}) if is_empty else answers
+    return st.builds(lambda **more: item | more, **more)
+
+
 items = st.one_of(
     an_item("case", episode=st.none() | names, attributes=texts, media=texts).flatmap(
         lambda item: st.builds(lambda **more: item | more, site=names, occurred_at=times)
@@ -58,7 +64,7 @@ items = st.one_of(
         error=st.none() | names,
         at=st.none() | times,
         revision=st.integers(1, 9),
-    ).flatmap(lambda item: st.builds(lambda **more: item | more, version=names, answers=answers)),
+    ).flatmap(lambda item: answering(item, item.get("error") is not None, version=names)),
     an_item(
         "decision",
         unsure=st.booleans(),
@@ -66,7 +72,7 @@ items = st.one_of(
         started_at=st.none() | times,
         submitted_at=st.none() | times,
         note=st.none() | names,
-    ).flatmap(lambda item: st.builds(lambda **more: item | more, reviewer=names, answers=answers)),
+    ).flatmap(lambda item: answering(item, item.get("unsure", False), reviewer=names)),
 )
 
 
