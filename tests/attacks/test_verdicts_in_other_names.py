@@ -3,12 +3,17 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
+from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
+from rollout.data.records.incoming_cases import ExposureStore
+from rollout.data.tables.tables import decisions
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.evidence.units import resolve_units
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.units import AFTER_DECISION
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.rollout_state import load_rollout_state
 from tests.factories import MINUTE, NOON
 from tests.features import bear_field as field
@@ -50,6 +55,14 @@ def judge(client, label="bear", who="ana"):
     return task["review"]
 
 
+def show(database, key, at, reviewer="ana"):
+    """Note that somebody was shown the prediction on a case's page."""
+    with database.begin_write() as transaction:
+        rollout = load_rollout_state(transaction, field.NAME).rollout
+        entries = [(ExternalKeys(transaction, rollout).find_ids([key])[key], "prediction")]
+        ExposureStore(transaction, rollout).add(entries, reviewer=reviewer, page="case", at=at)
+
+
 def counted(database, track="gate"):
     """Return what evidence says of the case: predicted, decided, excluded."""
     return [(r["predicted"], r["decided"], r["excluded"]) for r in units(database, track)]
@@ -87,6 +100,19 @@ def test_a_person_corrects_what_they_said_in_their_seat(client, database, clock)
     changed = {"answers": {"alarm": "none"}, "supersedes": 1}
     client.by("ana").post(f"{BEARS}/reviews/{number}/decision", json=changed)
     assert counted(database) == [("none", "none", None)]
+
+
+@pytest.mark.parametrize("name", ["ana", "Ana", " ANA "])
+def test_who_saw_the_prediction_is_blind_under_no_spelling_of_their_name(
+    client, database, clock, name
+):
+    send(client, case(), prediction("bear"))
+    show(database, "c1", clock.now())
+    clock.advance(MINUTE)
+    send(client, decision("bear", clock.now(), reviewer=name))
+    with database.begin_read() as transaction:
+        assert transaction.execute(select(decisions.c.exposure)).scalars().all() == ["revealed"]
+    assert not EvidenceCheck(database, field.NAME).check_all().faults
 
 
 @pytest.mark.parametrize("said_at", [NOON, None], ids=["dated back", "without a time"])

@@ -48,7 +48,7 @@ from rollout.data.records.record_rows import (
 )
 from rollout.data.tables.record_tables import InstantType, JsonType, encode_json
 from rollout.data.tables.tables import account_names, cases, decisions, external_keys, reviews
-from rollout.engine.records.reviews import MAX_CLOCK_SKEW
+from rollout.engine.records.reviews import MAX_CLOCK_SKEW, fold_name
 from rollout.kernel.calendar.instants import count_micros, to_micros
 
 TASK_FIELDS: Final = ("kind", "task_number", "site", "version", "opened_at", "due_at", "answer_by")
@@ -105,7 +105,9 @@ def find_basis_faults(
     if not based_rows:
         return
     case_ids = {row["case_id"] for row in based_rows}
-    entries = IncomingCases(transaction, rollout).load_exposures({EVERY_CASE, *case_ids})
+    exposures = IncomingCases(transaction, rollout)
+    entries = exposures.load_exposures({EVERY_CASE, *case_ids})
+    folded_entries = exposures.load_exposures(case_ids, fold_name)
     names = _load_names(transaction, {row["sender"] for row in based_rows})
     query = select(reviews).where(*match_cases(transaction, rollout, reviews, case_ids))
     tasks = {row.id: row for row in transaction.execute(query)}
@@ -115,7 +117,7 @@ def find_basis_faults(
     for row in based_rows:
         basis = json.loads(row["basis"])
         contents = {ExposureEntry(*entry) for entry in basis.get("contents", ())}
-        for fault in _compare_contents(row, contents, entries, names):
+        for fault in _compare_contents(row, contents, (entries, folded_entries), names):
             yield row, fault
         task = tasks.get(row["review"])
         if "task" in basis and not _is_task(row, basis["task"], task, times[row["review"]]):
@@ -134,13 +136,15 @@ def _load_names(
 def _compare_contents(
     row: BasisValues,
     contents: set[ExposureEntry],
-    entries: EntriesByName,
+    entries_by_name: tuple[EntriesByName, EntriesByName],
     names: Mapping[str, str | None],
 ) -> Iterator[str]:
-    case_id, reviewer, sender = row["case_id"], row["reviewer"], row["sender"]
+    """Yield what differs; of names as stored and folded, as decisions sent by others find them."""
+    (entries, folded_entries), case_id = entries_by_name, row["case_id"]
+    reviewer, sender = row["reviewer"], row["sender"]
     own_entries, stored = entries.get((case_id, reviewer), set()), set[ExposureEntry]()
     for name in (reviewer, names.get(sender), sender):  # an erasure leaves the id
-        stored |= entries.get((case_id, name or ""), set())
+        stored |= folded_entries.get((case_id, fold_name(name or "")), set())
     figures = [entries.get((EVERY_CASE, name), set()) for name in (reviewer, ANY_REVIEWER)]
     figure_times = {entry.at for entry in set[ExposureEntry]().union(*figures)}
     for entry in sorted(contents - stored):

@@ -19,7 +19,7 @@ from rollout.data.records.incoming_cases import PlantedCases
 from rollout.data.records.records import RejectedRecords, StoredRejectedRecord
 from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
-from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction, RejectedItem
+from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.engine.records.reviews import (
     ASSISTED,
     BLIND,
@@ -439,12 +439,7 @@ def load_rejected_records(
     record_shown_cases(database, state, caller, shown_keys, at, page=REJECTED_EXPOSURE_PAGE)
     return [
         replace(record, item=replace(record.item, body="", reason=WITHHELD))
-        if _is_withheld(record.item, hidden_keys)
+        if record.item.kind not in NON_SECRET_KINDS and record.item.key in hidden_keys
         else record
         for record in rejected_records
     ]
-
-
-def _is_withheld(item: RejectedItem, hidden_keys: Collection[str]) -> bool:
-    """Return whether an item may quote a hidden case."""
-    return item.kind not in NON_SECRET_KINDS and item.key in hidden_keys

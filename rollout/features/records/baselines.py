@@ -44,7 +44,10 @@ def store_baselines(
     require_permission(caller, Permission.ADMINISTER, rollout_name)
     with write_rollout(database, rollout_name) as (transaction, state):
         for index, baseline_count in enumerate(baseline_counts):
-            if fault := _find_fault(state.policy, baseline_count, at):
+            if fault := (
+                _find_unknown_name(state.policy, baseline_count)
+                or _find_invalid_value(baseline_count, at)
+            ):
                 raise BaselineRefusedError(f"number {index + 1}: {fault}; nothing was stored")
         levers = state.policy.levers_by_id
         new_baselines = [
@@ -89,11 +92,6 @@ def _find_repeated_set(
         if first != row.action:
             return f"number {index + 1}: {row.action} is the set {first}; add up their counts"
     return ""
-
-
-def _find_fault(policy: Policy, baseline_count: BaselineCount, at: datetime) -> str:
-    """Return what is wrong with a baseline, or ""."""
-    return _find_unknown_name(policy, baseline_count) or _find_invalid_value(baseline_count, at)
 
 
 def _find_unknown_name(policy: Policy, baseline_count: BaselineCount) -> str:

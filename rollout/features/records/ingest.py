@@ -143,10 +143,12 @@ class ReviewerCheck:
             accounts |= {sender.name}
         faults = {name: find_reviewer_fault(name, versions, accounts) for name in reviewers}
         if sender is not None:  # who decided a case is not asked: anybody could keep it from them
+            people = {*map(fold_name, roles.keys() - accounts - {sender.name})}
             faults |= {
                 name: SPEAKS_FOR_USER.format(name)
-                for name in reviewers & (roles.keys() - accounts - {sender.name})
-                if self._state.policy.evidence.find_account_kind(sender.name, name) == UNNAMED
+                for name in reviewers
+                if fold_name(name) in people
+                and self._state.policy.evidence.find_account_kind(sender.name, name) == UNNAMED
             }
         return {name: fault for name, fault in faults.items() if fault}
 
@@ -487,7 +489,8 @@ class _Batch:
     def set_exposures(self, sender_name: str) -> None:
         """Set each decision's exposure: what was shown here limits the claim.
 
-        What its sender was shown may have reached the reviewer: it is at least assisted.
+        Letter case and outer blanks make no other reviewer, as for versions. What its sender was
+        shown may have reached the reviewer: it is at least assisted.
         """
         keys = self._list_decided_keys()
         if not keys:
@@ -498,16 +501,16 @@ class _Batch:
             keys - case_ids.keys()
         )
         entries = IncomingCases(self._transaction, self._state.rollout).load_exposures(
-            case_ids.values()
+            case_ids.values(), fold_name
         )
 
         def _set_exposure(decision: Decision) -> Decision:
             case_id = case_ids.get(decision.key)
             if case_id is None:
                 return decision
-            own_entries = entries.get((case_id, decision.reviewer), set())
+            own_entries = entries.get((case_id, fold_name(decision.reviewer)), set())
             exposure = compute_exposure(ASSISTED, list_pages(own_entries), decision.claims)
-            sender_entries = entries.get((case_id, sender_name), set())
+            sender_entries = entries.get((case_id, fold_name(sender_name)), set())
             if any(entry.content in REVEALING_CONTENT for entry in sender_entries):
                 exposure = find_worst_exposure(exposure, ASSISTED)
             basis = build_basis(own_entries | sender_entries)
