@@ -8,12 +8,14 @@ from sqlalchemy import select
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
 from rollout.data.records.incoming_cases import ExposureStore
-from rollout.data.tables.tables import decisions
+from rollout.data.tables.tables import cases, decisions
+from rollout.engine.decide.commands import Actor
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.evidence.units import resolve_units
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.units import AFTER_DECISION
 from rollout.live.evidence.live_evidence import EvidenceCheck
+from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from tests.factories import MINUTE, NOON
 from tests.features import bear_field as field
@@ -150,3 +152,15 @@ def test_before_it_is_judged_a_case_is_corrected(client, database, clock):
     send(client, case() | {"site": "lake", "revision": 2}, prediction("bear", revision=2))
     judge(client, "bear")
     assert counted(database) == [("bear", "bear", None)]
+
+
+def test_the_instant_of_a_case_is_its_place_whatever_window_that_is_by_now(client, database, clock):
+    """Else a corrected zone makes a missing unit of each decision that names its case's time."""
+    send(client, case(), prediction("bear"))
+    policy = field.POLICY.replace("timezone: UTC", "timezone: Asia/Tokyo")
+    salts = {"salt": field.SALT, "service_salt": field.SALT}
+    apply_policy(database, policy, Actor("zoe"), clock.now(), **salts)
+    clock.advance(HOUR)
+    send(client, decision("bear", clock.now(), site="creek", occurred_at=NOON.isoformat()))
+    with database.begin_read() as transaction:
+        assert transaction.execute(select(cases.c.window)).scalars().all() == ["day"]

@@ -193,11 +193,12 @@ class IncomingCase:
 
 
 class Place(NamedTuple):
-    """Where a revision of a case says that it occurred."""
+    """Where a revision of a case says that it occurred, and when, in microseconds."""
 
     revision: int
     site: str
     window: str
+    occurred: int
 
 
 class DrawRow(NamedTuple):
@@ -233,6 +234,7 @@ OUTCOME_COLUMNS: Final[SelectedColumns] = (
 SITE_COLUMNS: Final[SelectedColumns] = (cases.c.case_id, cases.c.site)
 PLACE_COLUMNS: Final[SelectedColumns] = (
     *(cases.c.case_id, cases.c.revision, cases.c.site, cases.c.window),
+    _select_raw(cases.c.occurred_at),
 )
 DRAW_COLUMNS: Final[SelectedColumns] = (
     *(cases.c.case_id, cases.c.draws),

@@ -11,6 +11,7 @@ from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCases, Place
 from rollout.engine.records.records import NAMED_BY_DECISION, UNTIMED, Case, is_registered
 from rollout.engine.words.evidence_text import describe_registering
+from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.policy.evidence_sources import EvidenceSources
 from rollout.live.evidence.unit_counting import WindowLookup
 from rollout.live.rollout_state import RolloutState
@@ -67,7 +68,7 @@ class DecisionPlaces:
         }
         places = {key: stored[case_id] for key, case_id in case_ids.items() if case_id in stored}
         for case in sent_cases:
-            place = Place(case.revision, case.site, case.window)
+            place = Place(case.revision, case.site, case.window, to_micros(case.occurred_at))
             places[case.key] = [*places.get(case.key, ()), place]
         return places
 
@@ -92,11 +93,19 @@ class DecisionPlaces:
         return [replace(case, episode=None, attributes={}, media={}, revision=NAMED_BY_DECISION)]
 
     def _is_stored(self, case: Case, places: Collection[Place]) -> bool:
-        """Return whether a decision placed the case before, or each revision is at its place."""
+        """Return whether a decision placed the case before, or each revision is at its place.
+
+        The instant of the case is its place, too, whatever window the policy gives it by now.
+        """
         if any(place.revision == NAMED_BY_DECISION for place in places):
             return True
         return bool(places) and all(
-            place.site == case.site and (bool(case.attributes) or place.window == case.window)
+            place.site == case.site
+            and (
+                bool(case.attributes)
+                or place.window == case.window
+                or place.occurred == to_micros(case.occurred_at)
+            )
             for place in places
         )
 
