@@ -1,6 +1,6 @@
 """Verify exported ledgers: `rollout.verify_ledger`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,11 +98,11 @@ class _SignedRows:
         """Describe the first contradiction, "" for none."""
         if self._checkpoints and not self._list_own():
             return f"none of the checkpoints is of the ledger {self._ledger}"
-        return next(self._find_contradictions(), "")
-
-    def _find_contradictions(self) -> Iterator[str]:
-        return find_contradictions(
-            self._list_own(), lambda name, revision: self._hashes.get((name, revision))
+        return next(
+            find_contradictions(
+                self._list_own(), lambda name, revision: self._hashes.get((name, revision))
+            ),
+            "",
         )
 
     def _list_own(self) -> list[Checkpoint]:
