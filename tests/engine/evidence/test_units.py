@@ -11,6 +11,7 @@ from rollout.engine.evidence import units
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.evidence.units import UNLISTED
 from rollout.kernel.calendar.instants import Site, Window, find_slot_after, find_slot_before
+from rollout.kernel.policy.evidence_sources import EvidenceSources, VouchedSender
 from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.kernel.units import (
     AFTER_DECISION,
@@ -24,6 +25,7 @@ from rollout.kernel.units import (
 )
 from tests.engine.evidence.histories import (
     ALARM,
+    HOUR,
     SALT,
     a_policy,
     cases,
@@ -105,6 +107,12 @@ def test_a_case_that_comes_after_its_slot_is_missing_when_its_decision_is_as_old
         row = only(resolve_case(case={"received": received}, decision={"at": 11}))
         assert (row["slot"], row["predicted"]) == (slot(counted), LATE_CASE)
         assert (row["decided"], row["cost"]) == ("bear", POLICY.largest_cost)
+
+
+def test_a_late_case_waits_for_the_grace_of_the_decision_before_it():
+    for decided, counted in ((11.5, 14), (11, 13), (12.2, 13)):
+        row = only(resolve_case(case={"received": 12.1}, decision={"at": decided}))
+        assert (row["slot"], row["predicted"]) == (slot(counted), LATE_CASE)
 
 
 def test_a_late_case_without_a_decision_is_missing_when_it_comes():
@@ -201,6 +209,15 @@ def test_a_case_that_is_added_after_the_first_decision_is_not_picked():
     none_known = [(key, at, {**more, "received": 11}) for key, at, more in rows]
     row = only(resolved(records(cases(*none_known), said, given), BY_EPISODE))
     assert (row["case_key"], row["predicted"]) == (rows[0][0], AFTER_DECISION)
+
+
+def test_a_case_that_comes_at_the_instant_of_the_first_decision_is_drawn_too():
+    low, high = (key for key, *_ in burst(2))
+    for decided, drawn in ((10.5, low), (10.4, high)):
+        rows = cases((high, 10, {"episode": "e"}), (low, 10.5, {"episode": "e"}))
+        said = predictions((low, "fox"), (high, "fox"))
+        given = decisions((high, "fox", {"at": decided}))
+        assert only(resolved(records(rows, said, given), BY_EPISODE))["case_key"] == drawn
 
 
 def test_a_prediction_after_the_first_decision_of_its_episode_is_missing():
@@ -564,6 +581,40 @@ def test_a_guard_counts_cases_on_which_a_version_says_that_it_was_trained():
 def test_below_the_confidence_floor_nothing_is_evidence(sure, reason):
     floor = evidence(POLICY, confidence_floor=0.8)
     assert only(resolve_case(policy=floor, prediction={"confidence": sure}))["excluded"] == reason
+
+
+@pytest.mark.parametrize(
+    ("sure", "band"), [(0.59, 0), (0.6, 1), (0.8, 2), (1, 2), (1.01, 0), (None, 0)]
+)
+def test_a_confidence_reaches_the_floors_up_to_it_and_above_1_none(sure, band):
+    floors = evidence(POLICY, confidence_floors=(0.0, 0.6, 0.8))
+    frame = resolve_case(policy=floors, prediction={"confidence": sure}, decision={"at": 11})
+    assert {row["band"] for row in frame.to_dicts()} == {band}
+
+
+def test_a_silent_version_counts_at_every_floor():
+    floors = evidence(POLICY, confidence_floors=(0.0, 0.6, 0.8))
+    late = {"at": 10.5, "confidence": 0.1}
+    assert only(resolve_case(policy=floors, prediction=late, decision={"at": 10.4}))["band"] == 2
+
+
+@pytest.mark.parametrize(
+    ("case", "prediction", "within", "certain"),
+    [
+        ({}, {"received": 13}, 0, 11),  # with the decision
+        ({"received": 11.2}, {"received": 13}, 0, 12),  # with its case
+        ({}, {"received": 13}, 2, 12),  # once nobody vouches for a prediction any more
+        ({}, {"received": 11.2}, 1, 11),
+    ],
+)
+def test_a_unit_that_its_version_can_not_answer_any_more_is_certain_before_it_closes(
+    case, prediction, within, certain
+):
+    vouched = (VouchedSender("box", within * HOUR),)
+    policy = evidence(POLICY, grace=5 * HOUR, sources=EvidenceSources(vouched_senders=vouched))
+    row = only(resolve_case(policy=policy, case=case, prediction=prediction, decision={"at": 10.5}))
+    assert (row["predicted"], row["slot"]) == (AFTER_DECISION, slot(15))
+    assert row["known"] == slot(certain)
 
 
 def test_each_version_has_its_own_units():
