@@ -97,15 +97,15 @@ def test_case_decided_by_an_outcome_alone_is_missing_without_a_decision():
 
 def test_use_ends_with_retirement_and_is_apart_by_version():
     history = records(
-        cases(("a", 1), ("b", 5), ("c", 10)),
+        cases(("a", 1), ("b", 5), ("c", 10), ("d", 6)),  # d at the instant of the retirement
         predictions(("a", "bear"), ("b", "bear", {"version": "v2"})),
-        decisions(("a", "bear"), ("b", "bear"), ("c", "bear")),
+        decisions(("a", "bear"), ("b", "bear"), ("c", "bear"), ("d", "bear")),
     )
     placed = replace(
         place_cases(history, POLICY, SALT), uses=VersionUses(retired={"v1": to_micros(hour(6))})
     )
     frame = resolve_natural_units(placed, POLICY).sort("case_key", "version")
-    assert list_silent(frame) == [("b", "v1", 7), ("c", "v2", 12)]
+    assert list_silent(frame) == [("b", "v1", 7), ("c", "v2", 12), ("d", "v2", 8)]
 
 
 def test_prediction_made_after_the_decision_begins_no_use():
