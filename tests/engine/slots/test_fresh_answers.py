@@ -115,6 +115,19 @@ def test_as_many_decisions_without_a_place_as_may_be_missing_hold_nothing():
     assert list_fresh_facts(policy(), CREEK, 1, fresh) == ()
 
 
+@pytest.mark.parametrize(
+    ("newest", "facts"),
+    [
+        (((17, 20), (45, 50)), ()),  # 5 % of cells at the line have as few
+        (((16, 20), (44, 50)), (FreshFact("newest", AGREEMENT, 44, 50),)),
+        (((16, 20), (45, 50)), (FreshFact("newest", AGREEMENT, 16, 20),)),
+    ],
+)
+def test_the_most_of_the_newest_answers_that_agree_too_seldom_hold_a_widening(newest, facts):
+    fresh = replace(GOOD, newest={AGREEMENT_KEY: newest})
+    assert list_fresh_facts(policy(), CREEK, 1, fresh) == facts
+
+
 def test_empty_evidence_holds_nothing():
     assert list_fresh_facts(policy(), CREEK, 1, FreshEvidence(EvidenceCounts(), counted(0))) == ()
 
