@@ -9,6 +9,7 @@ from rollout.kernel.policy.familiarity import (
     FAMILIAR,
     FEW,
     MISTAKEN,
+    NO_VALUE,
     UNREADABLE,
     FamiliarAttribute,
     FamiliarityRule,
@@ -19,6 +20,7 @@ from rollout.kernel.policy.familiarity import (
     find_line,
     find_status,
     format_value,
+    needs_incident,
     needs_record,
 )
 
@@ -69,6 +71,8 @@ def test_a_case_has_a_value_of_each_attribute_and_a_missing_one_is_a_value():
     }
     assert dict(RULE.list_values(None))["brightness"] == "(none)"
     assert FORM.read_value({"form": "x" * 201}) == UNREADABLE
+    assert FORM.read_value({"form": "x" * 200}) == "x" * 200
+    assert FORM.read_value({"form": ""}) == NO_VALUE
 
 
 def test_combinations_of_different_values_never_read_alike():
@@ -107,6 +111,14 @@ def test_a_new_value_is_recorded_early_only_where_the_version_acts():
     assert not needs_record("", ValueReading(FEW, judged=4), is_acting=True)
     assert needs_record(FAMILIAR, ValueReading(FEW), is_acting=False)
     assert not needs_record(FAMILIAR, ValueReading(FAMILIAR, 20, 20), is_acting=True)
+
+
+def test_an_acting_version_has_an_incident_of_a_mistaken_value_once():
+    wrong, value = ValueReading(MISTAKEN, judged=20, agreed=2), ("form", "new")
+    assert needs_incident(value, wrong, frozenset({"form=old"}), is_acting=True)
+    assert not needs_incident(value, wrong, frozenset({"form=new"}), is_acting=True)
+    assert not needs_incident(value, wrong, frozenset(), is_acting=False)
+    assert not needs_incident(value, ValueReading(FAMILIAR, 20, 20), frozenset(), is_acting=True)
 
 
 @given(
