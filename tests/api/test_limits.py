@@ -98,6 +98,15 @@ def test_too_much_at_once_is_refused_shortly(echoing, monkeypatch):
     assert sent(echoing, b"x") == (200, 1)
 
 
+def test_a_body_may_be_as_large_as_each_limit(echoing, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_RAW_BYTES", 8)
+    monkeypatch.setattr(limits, "MAX_TOTAL_BYTES", 8)
+    assert sent(echoing, b"x" * 8) == sent(echoing, iter([b"x" * 5, b"x" * 3])) == (200, 8)
+    monkeypatch.setattr(limits, "MAX_TOTAL_BYTES", 9)
+    assert sent(echoing, b"x" * 9) == (413, "too-large")
+    assert sent(echoing, iter([b"x" * 5, b"x" * 4])) == (413, "too-large")
+
+
 def test_a_body_that_never_ends_is_given_up(service, monkeypatch):
     monkeypatch.setattr(limits, "BODY_TIMEOUT", 0.05)
     said = []
