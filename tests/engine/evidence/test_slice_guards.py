@@ -86,6 +86,18 @@ def test_drift_names_what_became_more_frequent_and_what_is_new():
     assert new.read_at(49, TICK).subject == AlarmSubject("group")
 
 
+def test_drift_looks_for_no_share_above_1_or_below_0():
+    guard = Guard(MIX, "report", false_alarm_every=1000)
+    usual = [AGREES["a"]] * 9 + [
+        AGREES["b"]
+    ]  # with the tolerance from 80 to 100, and from 0 to 20 %
+    reference = rows(usual * 10)  # as few as a reference has
+    for story in (usual * 30, [AGREES["a"]] * 300):
+        assert compute_drift_series(guard, rows(story), reference, CLASSES).is_alarm.sum() == 0
+    fewer = compute_drift_series(guard, rows([AGREES["b"]] * 60), reference, CLASSES)
+    assert fewer.find_next_alarm(0) is not None
+
+
 def test_drift_of_decisions_ignores_units_without_one_and_needs_a_reference():
     guard = Guard(Condition(MEASURES["drift"], 0.1), "report", false_alarm_every=1000)
     reference = rows([AGREES["a"], DIFFERS["a"], MISSED["a"]] * 60)
