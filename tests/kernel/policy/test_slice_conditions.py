@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+from rollout.kernel.facts import MANY_VALUES
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import (
+    MAX_SLICE_VALUES,
     SliceCounts,
     list_recorded_attributes,
     list_slice_attributes,
@@ -49,6 +51,14 @@ def test_undecided_units_are_no_part_of_a_values_minimum():
     assert say_requirement(reading.unmet_requirements[0]).startswith(
         "29 of 30 decided units with group=old"
     )
+
+
+def test_a_hundred_values_are_read_each_by_itself_and_more_hold_the_gate():
+    values = {f"v{number}": SliceCounts(200, 0) for number in range(MAX_SLICE_VALUES)}
+    reading = read(**values)
+    assert (reading.is_met, len(reading.readings)) == (True, 100)
+    (lack,) = read(**values, other=SliceCounts(200, 0)).unmet_requirements
+    assert (lack.kind, lack.actual, lack.needed) == (MANY_VALUES, 101, 100)
 
 
 def test_without_a_unit_the_gate_is_closed():
