@@ -1,9 +1,12 @@
 """Cases are placed in the windows of their own sites, at a cost that hardly grows with sites."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
 from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.frames import NAMED_PLACE_SCHEMA
 from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.calendar.windows import find_window
 from tests.engine.evidence.histories import SALT, a_policy, cases, hour, records
@@ -34,6 +37,35 @@ def test_each_case_has_the_window_of_its_own_site():
         attributes = {"w": row["attribute:w"]}
         assert row["window"] == find_window(site, WINDOWS, hour(number + 0.5), attributes)
     assert set(placed["window"]) == {"wet", "day", "other"}
+
+
+@pytest.mark.parametrize(
+    ("place", "received", "is_caseless"),
+    [
+        ({}, 13, False),  # after its grace, but before the decision: as the unit counts then
+        ({}, 14, False),
+        ({}, 14.1, True),
+        ({"may_move": False}, 14.1, False),
+        ({"site": "s1"}, 10, True),
+        ({"site": "s1", "may_move": False}, 10, False),
+        ({"occurred_at": hour(20)}, 10, True),  # in another window
+        ({"occurred_at": hour(20), "has_time": False}, 10, False),
+        ({"site": "unknown"}, 10, False),
+    ],
+)
+def test_a_decision_places_a_case_that_comes_after_it_or_lies_elsewhere(
+    place, received, is_caseless
+):
+    usual = {"case_key": "a", "site": "s0", "occurred_at": hour(10), "received_at": hour(14)}
+    row = {**usual, "has_time": True, "may_move": True, **place}
+    history = replace(
+        records(
+            cases(("a", 10, {"site": "s0", "received": received, "w": "dry"}), attributes=("w",))
+        ),
+        named_places=pl.DataFrame([row], schema=NAMED_PLACE_SCHEMA),
+    )
+    (case,) = place_cases(history, build_policy(2), SALT).cases.iter_rows(named=True)
+    assert case["caseless"] == is_caseless
 
 
 @pytest.mark.parametrize("count", [2, 24])
