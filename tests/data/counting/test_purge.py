@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.sqlite import dialect
 
-from rollout.data.counting.count_queue import CountQueue, DueCase
+from rollout.data.counting.count_queue import CountQueue, DueCase, StoredArrivals
 from rollout.data.counting.purge import _select_old_cases, list_old_cases, purge_records
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.records.external_keys import ExternalKeys
@@ -77,6 +77,15 @@ def test_what_still_waits_to_be_counted_stays(database, rollout):
     with database.begin_write() as transaction:
         number = ExternalKeys(transaction, rollout).find_ids(["a"])["a"]
         CountQueue(transaction, rollout).add([DueCase(NOON, number, "gate")])
+    assert purged(database, rollout)["cases"] == 1
+    assert sizes(database) == [1] * 5
+
+
+def test_what_a_replica_may_not_have_read_yet_stays(database, rollout):
+    keep_counted(database, rollout, *OLD)
+    with database.begin_write() as transaction:
+        number = ExternalKeys(transaction, rollout).find_ids(["a"])["a"]
+        StoredArrivals(transaction, rollout).add([(NOON, number)])
     assert purged(database, rollout)["cases"] == 1
     assert sizes(database) == [1] * 5
 
