@@ -2,6 +2,7 @@
 
 from rollout.data.counting import count_queue
 from rollout.data.counting.count_queue import CountQueue, DueCase
+from rollout.data.tables.record_tables import RECORD_UNSEALED
 from tests.data.databases import on_postgresql
 from tests.data.new_rollouts import rollout
 from tests.factories import MINUTE, NOON
@@ -28,6 +29,13 @@ def test_what_is_due_comes_oldest_first_and_stays_until_it_is_done(database, rol
     with database.begin_write() as transaction:
         rest = CountQueue(transaction, rollout).list_due(until=NOON + 9 * MINUTE)
     assert rest == [entry(2, 7), entry(3)]
+
+
+def test_records_whose_hash_is_not_taken_yet_are_no_waiting_units(database, rollout):
+    with database.begin_write() as transaction:
+        queue = CountQueue(transaction, rollout)
+        queue.add([entry(1), DueCase(NOON, 2, RECORD_UNSEALED)])
+        assert queue.count_waiting() == 1
 
 
 def test_the_other_due_entries_of_the_same_cases_are_taken_at_once(database, rollout):
