@@ -11,6 +11,7 @@ from rollout.kernel.policy.familiarity import (
     FAMILIAR,
     FEW,
     MISTAKEN,
+    UNREADABLE,
     FamiliarAttribute,
     FamiliarityRule,
 )
@@ -40,6 +41,15 @@ def build_rows(units) -> UnitArrays:
 
 def read(units, slot, line=0.6):
     return ValueSeries(build_rows(units), CLASSES, RULE, line).read_at(slot)
+
+
+def test_what_can_not_be_read_is_never_familiar_but_may_be_mistaken():
+    text = f'[{{"form":"{UNREADABLE}"}}]'
+    kinds = [UnitClass("alarm", "bear", d, attribute_values=text) for d in ("bear", "none")]
+    classes = UnitClasses(tuple(kinds), policy())
+    for kind, status in ((0, FEW), (1, MISTAKEN)):
+        series = ValueSeries(build_rows([(1, kind)] * 3), classes, RULE, 0.6)
+        assert series.read_at(1)["form", UNREADABLE].status == status
 
 
 def list_familiar(units, slot):
