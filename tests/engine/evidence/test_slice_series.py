@@ -68,6 +68,15 @@ def test_a_unit_without_a_decision_never_opens_a_gate(units, value):
     assert was_open or not is_open
 
 
+def test_undecided_units_are_no_part_of_a_values_minimum():
+    condition = Condition(MEASURES["agreement"], 0.5, population=EachValue("group"))
+    text, minimum = '{"group":"a"}', condition.population.minimum
+    units = [(text, "bear")] * (minimum - 1) + [(text, MISSING), (text, "bear")]
+    rows = window_of(units, condition).get_slice_rows(condition)
+    assert rows.find_passing(condition, 0.2, has_minimum=True)[-3:].tolist() == [False, False, True]
+    assert rows.find_passing(condition, 0.2, has_minimum=False)[-3:].all()
+
+
 def test_counts_of_each_value_name_the_absent_and_the_unrecorded():
     units = [('{"group":"a"}', "bear"), ('{"group":null}', "fox"), ("", MISSING), ("", "bear")]
     counts = window_of(units).count_at(3).slices[BY_GROUP.key]
