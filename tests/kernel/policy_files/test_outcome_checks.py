@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.stages import Stage
 from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 from rollout.kernel.populations import BothArms
 from rollout.kernel.units import DECIDES
@@ -32,6 +33,13 @@ def find_faults(edits):
     except InvalidPolicyError as refusal:
         return tuple(map(str, refusal.faults))
     return ()
+
+
+@pytest.mark.parametrize(
+    ("blind", "share"), [(0.98, 0.02), (0.985, None), (0.02, 0.98), (0.015, None), (0, None)]
+)
+def test_a_stage_has_two_arms_from_2_to_98_percent(blind, share):
+    assert Stage("trial", blind=blind).model_share == share
 
 
 def test_a_shared_stage_gives_the_rest_to_people_unseen():
