@@ -4,6 +4,7 @@ import pytest
 
 from rollout.engine.evidence import late_senders
 from rollout.engine.evidence.late_senders import (
+    LateCounts,
     build_sent_cases,
     find_costly_spells,
     find_late_senders,
@@ -47,6 +48,11 @@ def test_the_delays_of_predictions_say_which_set_up_it_looks_like(delays, set_up
     assert late.set_up == set_up
     lines = (f"grace: {within}", f"sources: {{vouched: [{{account: NAME, within: {within}}}]}}")
     assert late.policy_lines == (lines if within else ())
+
+
+@pytest.mark.parametrize(("late", "sent", "is_negligible"), [(1, 100, True), (2, 199, False)])
+def test_up_to_a_hundredth_late_proposes_nothing(late, sent, is_negligible):
+    assert LateCounts(sent, late).is_negligible == is_negligible
 
 
 @pytest.mark.parametrize("delay", [None, 0, 0.1, 30], ids=["untimed", "at once", "soon", "late"])
