@@ -3,7 +3,13 @@
 import pytest
 from sqlalchemy import text
 
-from rollout.data.counting.closed_units import NEWEST_QUERY, ClosedUnits
+from rollout.data.counting.closed_units import (
+    NEWEST_QUERY,
+    ClosedUnits,
+    JudgedUnitStore,
+    list_counted_cases,
+)
+from rollout.data.records.external_keys import ExternalKeys
 from rollout.kernel.calendar.instants import Cell
 from tests.data.counted_units import counts, unit
 from tests.data.databases import on_sqlite
@@ -49,6 +55,27 @@ def test_no_more_than_asked_for_and_how_far_they_reach(database, rollout):
     assert newest(database, rollout, most=3) == ([5, 4, 3], 3)
     assert newest(database, rollout, most=8) == ([5, 4, 3, 3, 2, 2, 1, 1], 1)
     assert newest(database, rollout, most=9) == ([5, 4, 3, 3, 2, 2, 1, 1, 0], None)
+
+
+def test_cases_of_a_cell_and_version_that_counted_up_to_a_slot(database, rollout):
+    cell = Cell("creek", "day")
+    with database.begin_read() as transaction:
+        for until, size in ((2, 2), (3, 3), (9, 6)):
+            cases = list_counted_cases(transaction, rollout, cell, "v1", until=until)
+            assert len(cases) == size
+
+
+def test_slots_are_closed_up_to_the_first_with_an_open_case(database, rollout):
+    judged = [unit(f"u{n}", slot=n + 10, track="guard", reviewer="bo") for n in (0, 2, 3)]
+    left_out = unit("u4", slot=10, track="guard", excluded="trained on")
+    counts(database, rollout, *judged, left_out)
+    with database.begin_read() as transaction:
+        store = JudgedUnitStore(transaction, rollout, Cell("creek", "day"), "v1")
+        numbers = ExternalKeys(transaction, rollout).find_ids(["u2"])
+        slots = {until: store.load_closed_slots((), until=until).to_list() for until in (12, 13)}
+        before = store.load_closed_slots(numbers.values(), until=13).to_list()
+    assert slots == {12: [9, 10, 12], 13: [9, 10, 12, 13]}
+    assert before == [9, 10]
 
 
 @pytest.mark.slow
