@@ -95,7 +95,7 @@ def test_near_the_cap_connections_of_nobody_close_after_their_answer():
     assert not limits.must_close(lines[0].connection)
 
 
-def test_of_too_many_recognized_addresses_the_one_that_asked_longest_ago_is_forgotten(monkeypatch):
+def test_of_too_many_recognized_addresses_the_longest_unheard_is_forgotten(monkeypatch):
     monkeypatch.setattr("api.limits.MAX_RECOGNIZED", 2)
     limits = ConnectionLimits(8)
     for address in ("10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.3"):

@@ -37,12 +37,14 @@ def read(counted, fresh, certain, slot=30):
     """Return the evidence at a slot: classes of units up to it, and of those that close later."""
     slots = [*range(slot - len(counted) + 1, slot + 1), *(slot + 1 for _ in fresh)]
     rows = build_units(slots, [*counted, *fresh])
-    known = np.concatenate([rows.slot[: len(counted)], FIRST + np.array(certain, dtype=np.int64)])
+    certain_slots = np.concatenate(
+        [rows.slot[: len(counted)], FIRST + np.array(certain, dtype=np.int64)]
+    )
     state = apply_events([VersionFirstUsed(at=START, by="policy", version="v1")])
     view = EvidenceView(
         cell=CELL,
         version="v1",
-        rows=CellUnitArrays(gate=rows, gate_known=known),
+        rows=CellUnitArrays(gate=rows, gate_known=certain_slots),
         unit_classes=CLASSES,
         policy=POLICY,
         state=state.get_cell_state(CELL, "v1"),
@@ -71,7 +73,7 @@ def test_the_newest_answers_end_with_the_fresh_ones_as_soon_as_there_are_twenty(
     assert reading.newest[AGREEMENT.key] == newest
 
 
-def test_fresh_units_count_in_the_order_in_which_they_became_known():
+def test_fresh_units_count_in_the_order_in_which_they_could_be_read():
     rows = build_units([31, 32, 33], [AGREES, DIFFERS, AGREES])
     ordered = order_by_receipt(rows, FIRST + np.array([30, 28, 31]), FIRST + 30)
     assert (ordered.slot - FIRST).tolist() == [28, 30]

@@ -72,26 +72,26 @@ def test_a_prediction_is_in_time_to_act_on_up_to_the_skew_of_clocks(late, count)
     assert len(resolve(records(cases(episode("a", 10)), said))) == count
 
 
-@pytest.mark.parametrize(("late", "known_share"), [(0, 1), (INSTANT, 0)])
-def test_a_value_counts_up_to_the_deadline(late, known_share):
+@pytest.mark.parametrize(("late", "share"), [(0, 1), (INSTANT, 0)])
+def test_a_value_counts_up_to_the_deadline(late, share):
     history = records(cases(episode("a", 10)), predictions(("a", "bear")))
     (unit,) = resolve(replace(history, outcomes=profits(("a", 10, 12 + late))))
-    assert (unit["known_share"], unit["score"]) == (known_share, known_share)
+    assert (unit["known_share"], unit["score"]) == (share, share)
 
 
 @pytest.mark.parametrize(
-    ("second", "known_share"),
+    ("second", "share"),
     [
         (episode("b", 12, received=14), 1 / 2),  # a case of the unit, whose value nobody knows
         (episode("b", 12, received=14 + INSTANT), 1),
         (episode("b", 12 + INSTANT, received=13), 1),
     ],
 )
-def test_a_unit_has_the_cases_by_its_deadline_that_came_before_it_counted(second, known_share):
+def test_a_unit_has_the_cases_by_its_deadline_that_came_before_it_counted(second, share):
     rows = cases(episode("a", 10, received=14), second)
     history = records(rows, predictions(("a", "bear")))
     (unit,) = resolve(replace(history, outcomes=profits(("a", 10, 11))))
-    assert (unit["slot"], unit["known_share"]) == (slot(14), known_share)
+    assert (unit["slot"], unit["known_share"]) == (slot(14), share)
 
 
 @pytest.mark.parametrize(("used", "count"), [(11, 1), (12, 0)])

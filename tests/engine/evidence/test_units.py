@@ -216,8 +216,8 @@ def test_a_case_that_comes_at_the_instant_of_the_first_decision_is_drawn_too():
     for decided, drawn in ((10.5, low), (10.4, high)):
         rows = cases((high, 10, {"episode": "e"}), (low, 10.5, {"episode": "e"}))
         said = predictions((low, "fox"), (high, "fox"))
-        given = decisions((high, "fox", {"at": decided}))
-        assert only(resolved(records(rows, said, given), BY_EPISODE))["case_key"] == drawn
+        answer = decisions((high, "fox", {"at": decided}))
+        assert only(resolved(records(rows, said, answer), BY_EPISODE))["case_key"] == drawn
 
 
 def test_a_prediction_after_the_first_decision_of_its_episode_is_missing():
