@@ -463,9 +463,8 @@ def is_name_refused(transaction: Transaction, rollout: Rollout, name: str) -> bo
 
 def is_name_erased(transaction: Transaction, name: str) -> bool:
     """Return whether a name was erased in any rollout."""
-    return any(
-        is_name_refused(transaction, rollout, name) for rollout in Rollouts(transaction).list_all()
-    )
+    rollouts = Rollouts(transaction).list_all()
+    return any(is_name_refused(transaction, rollout, name) for rollout in rollouts)
 
 
 def _find_refused(
@@ -484,7 +483,7 @@ def _find_refused(
 _roles_by_pool: WeakKeyDictionary[object, dict[int, tuple[int | None, Mapping[str, str]]]] = (
     WeakKeyDictionary()
 )
-"""By database and rollout number, a revision of the access ledger and what was read by it."""
+"""By database and rollout number, a revision of the access ledger and the role holders by it."""
 
 
 def find_people(transaction: Transaction, rollout: Rollout, names: Collection[str]) -> set[str]:
@@ -499,10 +498,10 @@ def find_people(transaction: Transaction, rollout: Rollout, names: Collection[st
     return {name for name in names if fold_name(name) in folded}
 
 
-def find_roles(
+def find_role_holders(
     transaction: Transaction, rollout: Rollout, access_head: int | None
 ) -> Mapping[str, str]:
-    """Return a role of each service account that may predict, and of each user who reviews.
+    """Return the service accounts that may predict and the users who review, each with that role.
 
     They are read once for each revision of the access ledger, if it is known.
     """

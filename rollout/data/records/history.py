@@ -479,11 +479,8 @@ class StoredHistory(RolloutRepository):
         sent_rows = [row for row in stored_cases if row.revision != NAMED_BY_DECISION]
         registered_rows = [row for row in sent_rows if is_registered(row.revision)]
         case_rows = pick_until_decision(registered_rows, CASE_KEY, first_decisions)
-        guard_rows = (
-            pick_for_guards(sent_rows, first_decisions)
-            if len(registered_rows) < len(sent_rows)
-            else ()
-        )
+        has_others = len(registered_rows) < len(sent_rows)
+        guard_rows = pick_for_guards(sent_rows, first_decisions) if has_others else ()
         picked_rows = [*place_rows, *guard_rows, *case_rows]
         keys = self._load_keys(CASE, (row.case_id for row in picked_rows))
         draws = pick_first_draws(stored_cases)

@@ -15,7 +15,7 @@ Signs of life: when cases occurred at a site, and its heartbeats.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -67,6 +67,7 @@ from rollout.engine.records.records import (
     Record,
     pick_first_draws,
 )
+from rollout.engine.records.reviews import fold_name
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.units import group_pairs
 
@@ -285,12 +286,12 @@ class IncomingCases(RolloutRepository):
         return {row.case_id: json.loads(draws.get(row.case_id, "{}")) for row in rows}
 
     def load_exposures(
-        self, case_ids: Collection[int], fold: Callable[[str], str] = str
+        self, case_ids: Collection[int]
     ) -> Mapping[tuple[int, str], set[ExposureEntry]]:
-        """Return by case and reviewer what they were shown; `fold` makes names equal."""
+        """Return by case and reviewer, by `fold_name`, what they were shown."""
         entries: dict[tuple[int, str], set[ExposureEntry]] = defaultdict(set)
         for case_id, reviewer, *entry in self._load_columns(exposures, EXPOSURE_COLUMNS, case_ids):
-            entries[case_id, fold(reviewer)].add(ExposureEntry(*entry))
+            entries[case_id, fold_name(reviewer)].add(ExposureEntry(*entry))
         return entries
 
     def queue_entries(

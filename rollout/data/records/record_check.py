@@ -105,9 +105,7 @@ def find_basis_faults(
     if not based_rows:
         return
     case_ids = {row["case_id"] for row in based_rows}
-    exposures = IncomingCases(transaction, rollout)
-    entries = exposures.load_exposures({EVERY_CASE, *case_ids})
-    folded_entries = exposures.load_exposures(case_ids, fold_name)
+    entries = IncomingCases(transaction, rollout).load_exposures({EVERY_CASE, *case_ids})
     names = _load_names(transaction, {row["sender"] for row in based_rows})
     query = select(reviews).where(*match_cases(transaction, rollout, reviews, case_ids))
     tasks = {row.id: row for row in transaction.execute(query)}
@@ -117,7 +115,7 @@ def find_basis_faults(
     for row in based_rows:
         basis = json.loads(row["basis"])
         contents = {ExposureEntry(*entry) for entry in basis.get("contents", ())}
-        for fault in _compare_contents(row, contents, (entries, folded_entries), names):
+        for fault in _compare_contents(row, contents, entries, names):
             yield row, fault
         task = tasks.get(row["review"])
         if "task" in basis and not _is_task(row, basis["task"], task, times[row["review"]]):
@@ -136,15 +134,13 @@ def _load_names(
 def _compare_contents(
     row: BasisValues,
     contents: set[ExposureEntry],
-    entries_by_name: tuple[EntriesByName, EntriesByName],
+    entries: EntriesByName,
     names: Mapping[str, str | None],
 ) -> Iterator[str]:
-    """Yield what differs; of names as stored and folded, as decisions sent by others find them."""
-    (entries, folded_entries), case_id = entries_by_name, row["case_id"]
-    reviewer, sender = row["reviewer"], row["sender"]
+    case_id, reviewer, sender = row["case_id"], fold_name(row["reviewer"]), row["sender"]
     own_entries, stored = entries.get((case_id, reviewer), set()), set[ExposureEntry]()
     for name in (reviewer, names.get(sender), sender):  # an erasure leaves the id
-        stored |= folded_entries.get((case_id, fold_name(name or "")), set())
+        stored |= entries.get((case_id, fold_name(name or "")), set())
     figures = [entries.get((EVERY_CASE, name), set()) for name in (reviewer, ANY_REVIEWER)]
     figure_times = {entry.at for entry in set[ExposureEntry]().union(*figures)}
     for entry in sorted(contents - stored):

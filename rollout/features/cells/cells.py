@@ -417,7 +417,7 @@ def _list_grant_ends(grant_state: CellState, policy: Policy, stage_level: int) -
 def find_main_evidence(
     evidence: "Sequence[EvidenceFacts]", acting_version: str | None
 ) -> "EvidenceFacts | None":
-    """Return evidence of the acting version.
+    """Return the evidence that describes a cell: of the acting version; None without any.
 
     In shadow it is that of the newest version with an open proposal, else of the newest with units:
     a version that only a question has named must not hide what waits for approval.

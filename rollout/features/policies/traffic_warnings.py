@@ -173,10 +173,11 @@ def _warn_slow_gates(
         }
         if slow_plans:
             slowest_plan = max(slow_plans.values(), key=lambda cell_plan: cell_plan.days or 0.0)
-            location = _describe_cells(tuple(slow_plans), policy)
+            is_everywhere = len(slow_plans) == len(policy.cells)
             yield PolicyWarning(
                 f"gates[{policy.gates.index(gate_plan.gate)}]",
-                _describe_slow_gate(slowest_plan) + location,
+                _describe_slow_gate(slowest_plan)
+                + ("" if is_everywhere else f", in {format_cells(tuple(slow_plans))}"),
             )
 
 
@@ -329,7 +330,3 @@ def _is_covered(guard_plan: GuardPlan, guard_plans: tuple[GuardPlan, ...], polic
         and all(other.guard.where.fits(cell) for cell in cells)
         for other in guard_plans
     )
-
-
-def _describe_cells(cells: tuple[Cell, ...], policy: Policy) -> str:
-    return "" if len(cells) == len(policy.cells) else f", in {format_cells(cells)}"

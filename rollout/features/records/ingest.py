@@ -18,7 +18,7 @@ from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
 from rollout.data.records.external_keys import (
     ExternalKeys,
-    find_roles,
+    find_role_holders,
     hold_off_erasures,
 )
 from rollout.data.records.incoming_cases import IncomingCase, IncomingCases, PlantedCases
@@ -99,8 +99,8 @@ from rollout.live.service import PermitSigner, Service
 from rollout.live.versions import record_contents, record_new_versions
 
 SPEAKS_FOR_USER: Final = (
-    "{0} reviews here, and the policy does not name its sender as a source of {0}'s decisions"
-    " (`evidence.sources`): name it, or let {0} decide here"
+    "{0} reviews here, and the policy does not name the account that sent this as a source of {0}'s"
+    " decisions (`evidence.sources`): name it, or let {0} decide here"
 )
 
 
@@ -125,20 +125,18 @@ class ReviewerCheck:
         reviewers = {decision.reviewer for decision in decisions}
         if not reviewers:
             return {}
-        names = {*self._state.versions, *self._state.scope.versions, *new_versions}
-        if version_count not in {None, len(self._state.versions)}:
-            names |= VersionStore(self._transaction, self._state.rollout).list_names()
+        state = self._state
+        names = {*state.versions, *state.scope.versions, *new_versions}
+        if version_count not in {None, len(state.versions)}:
+            names |= VersionStore(self._transaction, state.rollout).list_names()
         versions = frozenset(map(fold_name, names))
-        roles = find_roles(
-            self._transaction, self._state.rollout, None if sender is None else sender.access_head
-        )
+        access_head = None if sender is None else sender.access_head
+        roles = find_role_holders(self._transaction, state.rollout, access_head)
         accounts = {name for name, role in roles.items() if role != REVIEWER}
         if (
             sender is not None
             and sender.is_service_account
-            and sender.has_permission_somewhere(
-                Permission.SEND_PREDICTIONS, self._state.rollout.name
-            )
+            and sender.has_permission_somewhere(Permission.SEND_PREDICTIONS, state.rollout.name)
         ):
             accounts |= {sender.name}
         faults = {name: find_reviewer_fault(name, versions, accounts) for name in reviewers}
@@ -148,7 +146,7 @@ class ReviewerCheck:
                 name: SPEAKS_FOR_USER.format(name)
                 for name in reviewers
                 if fold_name(name) in people
-                and self._state.policy.evidence.find_account_kind(sender.name, name) == UNNAMED
+                and state.policy.evidence.find_account_kind(sender.name, name) == UNNAMED
             }
         return {name: fault for name, fault in faults.items() if fault}
 
@@ -501,7 +499,7 @@ class _Batch:
             keys - case_ids.keys()
         )
         entries = IncomingCases(self._transaction, self._state.rollout).load_exposures(
-            case_ids.values(), fold_name
+            case_ids.values()
         )
 
         def _set_exposure(decision: Decision) -> Decision:

@@ -41,6 +41,7 @@ from rollout.engine.records.reviews import (
     check_started_at,
     compute_due_time,
     compute_exposure,
+    fold_name,
 )
 from rollout.features.records.decision_places import DecisionPlaces
 from rollout.features.records.record_notes import open_adjudication_if_split
@@ -203,7 +204,7 @@ def _load_exposures(
 ) -> frozenset[ExposureEntry]:
     """Return the caller's exposures to a case, with figures that may count it."""
     by_reviewer = IncomingCases(transaction, state.rollout).load_exposures([review.case_id])
-    entries = frozenset(by_reviewer.get((review.case_id, caller.name), ()))
+    entries = frozenset(by_reviewer.get((review.case_id, fold_name(caller.name)), ()))
     figures_until = ExposureStore(transaction, state.rollout).load_figures_until(caller.name)
     if figures_until is None or figures_until <= case.occurred_at:
         return entries

@@ -53,12 +53,13 @@ def test_what_is_shown_twice_is_noted_once(lite):
     assert len(stored(room, exposures)) == 2
 
 
-def test_a_prediction_seen_on_another_page_makes_a_verdict_no_evidence(lite):
+@pytest.mark.parametrize("name", ["ana", "Ana"])
+def test_a_prediction_seen_on_another_page_makes_a_verdict_no_evidence(lite, name):
     """Should a page ever show what it must not, the decision after it is not blind."""
-    room = Room(lite).arrive("a")
-    review = room.take(ANA).review
-    room.show(ANA, "a")
-    room.judge(ANA, review)
+    room, reviewer = Room(lite).arrive("a"), person(name)
+    review = room.take(reviewer).review
+    room.show(reviewer, "a")
+    room.judge(reviewer, review)
     assert only(stored(room)).exposure == "revealed"
 
 
