@@ -166,8 +166,7 @@ def show_policy(
     run = _find_run(request, visitor, rollout)
     if run is None or run.is_running:
         return _render_policy(request, visitor, rollout, number=policy, run=run)
-    outcome = _take_outcome(request, run)
-    return _render_policy(request, visitor, rollout, outcome=outcome)
+    return _render_policy(request, visitor, rollout, outcome=_take_outcome(request, run))
 
 
 @router.post("/rollouts/{rollout}/settings")

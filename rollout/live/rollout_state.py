@@ -324,17 +324,22 @@ def refresh_rollout_state(transaction: Transaction, known_state: RolloutState) -
 
 
 def extend_rollout_state(
-    transaction: Transaction, known_state: RolloutState, events: tuple[LedgerEvent, ...]
+    transaction: Transaction,
+    known_state: RolloutState,
+    events: tuple[LedgerEvent, ...],
+    versions: Mapping[str, StoredVersion] | None = None,
 ) -> RolloutState:
     """Return the state after the ledger's next events, which were read in this transaction.
 
-    After an erasure all entries are read again, so that memory forgets what was erased.
+    After an erasure all entries are read again, so that memory forgets what was erased. Stored
+    versions are read unless the caller has them.
     """
     ledger = Ledger(transaction, known_state.rollout)
     is_erased = any(event.erases for event in events)
     scope = ledger.load_scope() if is_erased else apply_events(events, known_state.scope)
     policies = {**known_state.pending, known_state.scope.policy_hash: known_state.policy}
-    return _build_state(transaction, known_state.rollout, scope, policies)
+    known_versions = None if is_erased else versions
+    return _build_state(transaction, known_state.rollout, scope, policies, known_versions)
 
 
 def _build_state(
@@ -342,6 +347,7 @@ def _build_state(
     rollout: Rollout,
     scope: Scope,
     known_policies: Mapping[str, Policy] = MappingProxyType({}),
+    versions: Mapping[str, StoredVersion] | None = None,
 ) -> RolloutState:
     pending_hashes = {
         proposal.about for proposal in scope.proposals.values() if proposal.rules.changes_policy
@@ -352,7 +358,8 @@ def _build_state(
         **known_policies,
         **{policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()},
     }
-    policy, versions = policies[scope.policy_hash], VersionStore(transaction, rollout).list_all()
+    policy = policies[scope.policy_hash]
+    versions = VersionStore(transaction, rollout).list_all() if versions is None else versions
     return RolloutState(
         rollout=rollout,
         scope=scope,

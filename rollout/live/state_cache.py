@@ -484,8 +484,7 @@ def _apply_pending_stops(state: RolloutState, pending_stops: Sequence[PendingSto
         )
         for stop in pending_stops
     }
-    scope = replace(state.scope, stops={**state.scope.stops, **stops})
-    return replace(state, scope=scope)
+    return replace(state, scope=replace(state.scope, stops={**state.scope.stops, **stops}))
 
 
 @dataclass(frozen=True, slots=True)

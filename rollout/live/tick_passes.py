@@ -22,7 +22,13 @@ from rollout.data.database.append_failures import TICK, DatabaseUnavailableError
 from rollout.data.database.rollouts import PolicyTexts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
-from rollout.data.ledger.ledger import CommitTimes, Ledger, StoredLedgerHead, find_rollout_head
+from rollout.data.ledger.ledger import (
+    CommitTimes,
+    Ledger,
+    StoredLedgerHead,
+    VersionsMark,
+    find_rollout_head,
+)
 from rollout.data.ledger.scopes import REVISIONS_BETWEEN, StoredScopes, TickSlots
 from rollout.engine.decide.commands import CheckClock
 from rollout.engine.decide.decider import decide
@@ -91,6 +97,7 @@ class Ticker:
     def _reset(self) -> None:
         self._state: RolloutState | None = None
         self._head = StoredLedgerHead(0, "", None)
+        self._versions_mark: VersionsMark | None = None
         self._history = RolloutHistory()
         self._evidence: LiveEvidence | None = None
         self._counted = JustCounted()
@@ -268,34 +275,36 @@ class Ticker:
                 self._commits.clear()  # of a ledger that another one has replaced
             self._reset()
             state, events = load_state_and_events(transaction, self._rollout_name)
-            head = Ledger(transaction, state.rollout).load_head()
+            head, mark = Ledger(transaction, state.rollout).load_head(), None
         elif any(event.takes_back for event in later[1]):
             self._reset()  # its memory is of slots that were taken back
             return self._update_state(transaction)
         else:
-            head, events = later
-            state = extend_rollout_state(transaction, self._state, events)
+            head, events, mark = later
+            versions = self._state.versions if mark == self._versions_mark else None
+            state = extend_rollout_state(transaction, self._state, events, versions)
         self._apply_events(transaction, state, events)
-        self._state, self._head = state, head
+        self._state, self._head, self._versions_mark = state, head, mark
         return state
 
     def _read_events(
         self, transaction: Transaction, state: RolloutState
-    ) -> tuple[StoredLedgerHead, tuple[LedgerEvent, ...]] | None:
-        """Return the head and the events since the known one; None if they don't follow it.
+    ) -> tuple[StoredLedgerHead, tuple[LedgerEvent, ...], VersionsMark] | None:
+        """Return the head, the events since the known one and the versions' mark, or None.
 
-        A database may have been restored, or created again under the same name.
+        None means that they don't follow it: a database may have been restored, or created again
+        under the same name.
         """
         rollout_head = find_rollout_head(transaction, self._rollout_name)
         if rollout_head is None or rollout_head[0] != state.rollout:
             return None
-        head = rollout_head[1]
+        _, head, mark = rollout_head
         if head == self._head:
-            return head, ()
+            return head, (), mark
         rows = tuple(Ledger(transaction, state.rollout).list_rows(after=self._head.revision))
         if not rows or rows[0].previous != self._head.hash:
             return None
-        return head, tuple(map(parse_event, rows))
+        return head, tuple(map(parse_event, rows)), mark
 
     def _apply_events(
         self, transaction: Transaction, state: RolloutState, events: tuple[LedgerEvent, ...]

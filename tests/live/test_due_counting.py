@@ -185,6 +185,29 @@ def test_a_name_of_a_version_that_becomes_known_between_reading_and_storing_is_u
     assert list_units(database) == ANA
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_process_that_ticks_sees_what_is_stored_of_versions_without_an_entry(database):
+    apply_text(database)
+    name_version(database, "v1")
+    ticker = Ticker(database, "lake", "one")
+    ticker.tick(DUE - HOUR)
+    ticker.tick(DUE)  # has the versions of the tick before
+    name_version(database, "v1b")
+    reads = []
+
+    def note(_connection, _cursor, statement, *_):
+        reads.extend([statement] * statement.startswith("SELECT versions.rollout"))
+
+    with noting_statements(database, note):
+        ticker.tick(DUE + HOUR)
+        ticker.tick(DUE + 2 * HOUR)
+    assert ticker._loaded_state.first_names == {"v1b": "v1"}
+    with database.begin_read() as transaction:
+        stored = load_rollout_state(transaction, "lake")
+    assert ticker._loaded_state.versions == stored.versions
+    assert len(reads) == 1, "they are read when one was stored, and no more"
+
+
 def name_version(database, name):
     contents = dict.fromkeys(("v1", "v1b"), "ab" * 32)
     with database.begin_write() as transaction:

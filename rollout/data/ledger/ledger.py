@@ -54,6 +54,7 @@ from rollout.data.tables.tables import (
     proposals,
     rollouts,
     tick_slots,
+    versions,
 )
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope
@@ -643,16 +644,29 @@ def load_revisions(transaction: Transaction) -> dict[str, str]:
     return {row.name: f"{row.revision}.{row.hash[:8]}.{row.through}" for row in rows}
 
 
+VersionsMark = tuple[int, datetime | None]
+"""How many facts of versions are stored, which are only added, and when the newest came."""
+
+
 def find_rollout_head(
     transaction: Transaction, rollout_name: str
-) -> tuple[Rollout, StoredLedgerHead] | None:
-    """Return the rollout with this name and its ledger's head, or None."""
-    query = select(rollouts, ledger_heads.c.revision, ledger_heads.c.hash, ledger_heads.c.at).join(
+) -> tuple[Rollout, StoredLedgerHead, VersionsMark] | None:
+    """Return the rollout with this name, its ledger's head and its versions' mark, or None."""
+    marks = [
+        select(value).where(versions.c.rollout == rollouts.c.id).scalar_subquery().label(name)
+        for name, value in (("facts", func.count()), ("newest", func.max(versions.c.recorded_at)))
+    ]
+    head = (ledger_heads.c.revision, ledger_heads.c.hash, ledger_heads.c.at)
+    query = select(rollouts, *head, *marks).join(
         ledger_heads, ledger_heads.c.rollout == rollouts.c.id
     )
     return transaction.find(
         query.where(rollouts.c.name == rollout_name),
-        lambda row: (build_rollout(row), StoredLedgerHead(row.revision, row.hash, row.at)),
+        lambda row: (
+            build_rollout(row),
+            StoredLedgerHead(row.revision, row.hash, row.at),
+            (row.facts, row.newest),
+        ),
     )
 
 

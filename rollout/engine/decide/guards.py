@@ -424,13 +424,12 @@ def begin_answered_attempts(pending: PendingEvents, answered: AnsweredByCell) ->
         key
         for key, occurred in answered.items()
         if _may_begin(pending.scope, pending.policy, key)
-        and _is_of_attempt(pending.scope.get_cell_state(*key), occurred)
+        and (
+            (state := pending.scope.get_cell_state(*key)).attempt == 1
+            or occurred >= state.attempt_since
+        )
     ]
     _emit_begun(pending, sorted(keys, key=lambda key: (key[0], places[key[1]])), pending.at)
-
-
-def _is_of_attempt(state: CellState, occurred: datetime) -> bool:
-    return state.attempt == 1 or occurred >= state.attempt_since
 
 
 def _emit_begun(pending: PendingEvents, keys: Sequence[tuple[Cell, str]], slot: datetime) -> None:

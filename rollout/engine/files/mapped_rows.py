@@ -326,8 +326,7 @@ def find_placeholders(texts: Iterable[str], listed: Collection[str] = ()) -> lis
     [' n/a ', 'NaN']
     """
     names = {text.strip().lower() for text in listed}
-    placeholders = {text for text in texts if text.strip().lower() in PLACEHOLDERS - names}
-    return sorted(placeholders)
+    return sorted({text for text in texts if text.strip().lower() in PLACEHOLDERS - names})
 
 
 def find_doubtful(texts: Iterable[str]) -> set[str]:

@@ -268,8 +268,7 @@ def _send_code(
     store.store(replace(channel, code=code, code_sent_at=at, wrong_codes=0, confirmed_at=None))
     outbox.drop_unsent(channel.user_id, channel.channel)
     notice = Notice("", CONFIRMATION, at.isoformat())
-    new_notification = NewNotification(channel.user_id, channel.channel, notice, at)
-    outbox.add(new_notification, at=at)
+    outbox.add(NewNotification(channel.user_id, channel.channel, notice, at), at=at)
 
 
 def _find_code_fault(channel: NotificationChannel, code: str, at: datetime) -> str:

@@ -438,5 +438,4 @@ def _format_bound(confidence: float) -> str:
 
 
 def _build_pair_loss(row: dict[str, object]) -> PairLoss:
-    values = {each.name: row.get(each.name) for each in fields(PairLoss)}
-    return PairLoss(**values)  # type: ignore[arg-type]
+    return PairLoss(**{each.name: row.get(each.name) for each in fields(PairLoss)})  # type: ignore[arg-type]

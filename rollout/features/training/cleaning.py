@@ -134,8 +134,7 @@ def _select_readable_cases(cases: pl.DataFrame, caller: Caller, rollout_name: st
 
 def _build_closing_time(policy: Policy) -> pl.Expr:
     """Build the closing time of a case."""
-    received_at = pl.max_horizontal("occurred_at", "received_at")
-    return received_at + policy.evidence.grace
+    return pl.max_horizontal("occurred_at", "received_at") + policy.evidence.grace
 
 
 def select_inputs(inputs: ReportInputs, keys: pl.Series) -> ReportInputs:

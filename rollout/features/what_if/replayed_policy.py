@@ -169,8 +169,7 @@ def replay_policy(
         trained_until=records.trained_until,
     )
     replayed = replay_records(request, policy, records.records)
-    inputs = build_record_inputs(replayed)
-    return _build_cells(inputs, replayed.history, records)
+    return _build_cells(build_record_inputs(replayed), replayed.history, records)
 
 
 def _build_cells(

@@ -91,7 +91,8 @@ def read_signed_share(text: str) -> float:
     if text.endswith("%"):
         value /= 100
     if abs(value) > 1:
-        raise ValueError(f"{text!r} is more than the whole; {_describe_percent_hint(text)}")
+        hint = "at most 100%" if text.endswith("%") else f"write {text}% if per cent is meant"
+        raise ValueError(f"{text!r} is more than the whole; {hint}")
     return float(value)
 
 
@@ -101,10 +102,6 @@ read_share = build_limited_reader(
     "{text!r} is negative; a share lies between 0% and 100%",
 )
 """Read a share: `95%` or `0.95`."""
-
-
-def _describe_percent_hint(text: str) -> str:
-    return "at most 100%" if text.endswith("%") else f"write {text}% if per cent is meant"
 
 
 def read_duration(text: str) -> timedelta:

@@ -131,8 +131,7 @@ class _NodeReader:
         self._visited: set[int] = set()
 
     def read(self, root: yaml.Node) -> Document:
-        value = self._read_value(root, ())
-        return Document(value, self._lines, tuple(self._faults))
+        return Document(self._read_value(root, ()), self._lines, tuple(self._faults))
 
     def _read_value(self, node: yaml.Node, path: DocumentPath) -> DocumentValue:
         self._lines.setdefault(path, node.start_mark.line + 1)
