@@ -25,6 +25,7 @@ from typing import Any
 import polars as pl
 from live_tick import DAY, HOUR, START, history, policy_text
 from reported_figures import report_figure
+from sqlalchemy import text
 
 CELLS, BATCH = 200, 5_000  # cases that are imported and counted at once
 DIFFERS = 12  # one case in so many
@@ -93,6 +94,8 @@ def measure(folder: Path, sizes: Sequence[int]) -> Iterator[str]:
             limits.append(_measure_cpu(lambda: group_pairs(frames)) / count * 1e6)  # noqa: B023
             ratios.append(spent[-1] / limits[-1])
             stored, day = stored + count, day + 1
+            if _count_units(database) != 2 * len(VERSIONS) * stored:  # by gates and by guards
+                raise RuntimeError(f"after {stored:,} cases not all are counted")
         what = f"{stored:,} cases"
         yield str(report_figure(f"{what}: counted, a case", "µs of CPU", spent, 60))
         yield str(report_figure(f"{what}: grouped, a case", "µs of CPU", limits))
@@ -101,6 +104,12 @@ def measure(folder: Path, sizes: Sequence[int]) -> Iterator[str]:
         day += 1  # those ticks were of this day
         yield str(report_figure(f"{what}: first tick of a process", "s of CPU", first, 1))
     database.close()
+
+
+def _count_units(database: Any) -> int:
+    with database.begin_read() as transaction:
+        count: int = transaction.execute(text("SELECT count(*) FROM counted_units")).scalar()
+    return count
 
 
 def _measure_cpu(work: Any) -> float:

@@ -69,7 +69,7 @@ def history(cells: int, each: int, first: datetime, apart: int = 6) -> RecordFra
     """
     rows = [
         {
-            "case_key": f"{first:%d%H}-{site}-{window}-{number}",
+            "case_key": f"{first:%y%m%d%H}-{site}-{window}-{number}",
             "site": f"site-{site}",
             "at": first + apart * window * HOUR + timedelta(minutes=number),
         }
