@@ -361,3 +361,22 @@ def test_collections_go_on_after_pages_of_two_threads_that_overlap():
     assert not gc.isenabled()  # the other's page isn't done
     other.__exit__(None, None, None)
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_slots_are_taken_back_from_the_first_on_and_none_before(database):
+    apply_text(database)
+    store_cases(database, "a")
+    count_due(database)
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "lake").rollout
+        slots = sorted(transaction.execute(select(counted_units.c.slot)).scalars())
+    last, begun = slots[-1], slots[0]
+    assert last > begun, "gates wait longer than guards"
+    of_last = slots.count(last)
+    for first, taken in ((last + 1, 0), (last, of_last), (begun, len(slots) - of_last)):
+        with database.begin_write() as transaction:
+            units = counter.take_back_slots(transaction, rollout, first=first, at=DUE)
+        assert units == taken, first
+    count_due(database)
+    assert list_units(database) == ANA
