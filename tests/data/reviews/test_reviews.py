@@ -8,6 +8,7 @@ from threading import Event
 
 import pytest
 
+from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.records.records import RecordStore
@@ -380,6 +381,46 @@ def test_those_without_a_verdict_are_listed_as_they_run_out(queue):
     span = {"since": NOON, "until": NOON + 2 * DAY, "limit": 9}
     listed = queue.store(lambda store: store.list_overdue(**span, sites=frozenset({"creek"})))
     assert [queue.key(review)[0] for review in listed] == ["b", "a"]
+
+
+def read_period(queue, read):
+    with queue.database.begin_read() as transaction:
+        return read(PeriodRecords(transaction, queue.rollout))
+
+
+@pytest.mark.parametrize(
+    ("changes", "until", "is_blind"),
+    [
+        ({}, DAY, True),
+        ({"kind": "gold"}, DAY, True),
+        ({"kind": "assisted"}, DAY, False),
+        ({"due_at": None}, 2 * DAY, True),
+    ],
+)
+def test_a_case_may_be_decided_blind_until_its_task_is_due(queue, changes, until, is_blind):
+    queue.open("a", **changes)
+    still = {queue.ids["a"]} if is_blind else set()
+    just_before = NOON + until - timedelta(microseconds=1)
+    assert read_period(queue, lambda records: records.list_blind_cases(just_before)) == still
+    after = still if changes.get("due_at", NOON) is None else set()
+    assert read_period(queue, lambda records: records.list_blind_cases(NOON + until)) == after
+    queue.close("a", "ana")
+    assert read_period(queue, lambda records: records.list_blind_cases(NOON)) == set()
+
+
+def test_tasks_are_open_until_they_are_due_and_overdue_from_then_on(queue):
+    queue.open("a", due_at=NOON).open("b", due_at=NOON + HOUR, opened_at=NOON - HOUR)
+    queue.open("c", due_at=None)
+
+    def count(at, since=NOON):
+        rows = read_period(queue, lambda r: r.count_open_reviews(since, at, NOON + HOUR))
+        return [row[1:] for row in rows]
+
+    moment = timedelta(microseconds=1)
+    assert count(NOON - moment) == [(3, 0, 2, NOON - HOUR)]
+    assert count(NOON) == [(2, 1, 1, NOON - HOUR)], "what is due now is overdue"
+    assert count(NOON, since=NOON + moment) == [(2, 0, 1, NOON - HOUR)]
+    assert count(NOON + HOUR) == [(1, 2, 0, NOON)]
 
 
 def test_reviews_of_another_rollout_are_not_there(queue, database):
