@@ -95,6 +95,13 @@ def test_spell_without_a_case_is_named_with_its_cost_and_the_time_that_would_hav
     assert spell.within_seconds == 8 * 24 * 3600
 
 
+@pytest.mark.parametrize(("late", "spells"), [(50, 1), (51, 0)])
+def test_no_spell_is_named_where_most_predictions_come_late_anyway(late, spells):
+    records = send_with_a_silent_week(is_decided=lambda _: True)
+    senders = late_senders.LateSenders(late, 100, late_senders.NIGHTS, 3600)
+    assert len(find_costly_spells(records, senders)) == spells
+
+
 def test_spell_that_costs_no_unit_is_not_named():
     records = send_with_a_silent_week(is_decided=lambda hour: not 24 * 5 <= hour < 24 * 12)
     assert find_costly_spells(records, None) == ()
