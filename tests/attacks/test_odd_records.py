@@ -4,8 +4,12 @@ import json
 
 import pytest
 
+from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
-from tests.factories import NOON
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
+from tests.engine.slots.pricing import POLICY as PRICING
+from tests.factories import DAY, NOON
 from tests.features import bear_field as field
 
 BEARS = "/v1/rollouts/bears"
@@ -113,6 +117,19 @@ def test_a_huge_answer_is_kept_as_text_or_rejected(client, bears, big):
     assert (first[0], first[2]) == ("accepted", "accepted")
     again = send(client, said("a", answers={"alarm": big}))
     assert again == [{"accepted": "duplicate", "rejected": "rejected"}[first[1]]]
+
+
+@pytest.mark.parametrize("digits", ["\u0663", "1\u096b", "\uff15"])
+def test_a_number_in_other_digits_stops_no_tick(client, database, digits):
+    apply_policy(database, PRICING, Actor("zoe"), NOON - DAY)
+    items = [case("a", site="shop"), said("a", answers={"price": digits})]
+    answer = client.by("ingest").post("/v1/rollouts/pricing/records", json=items)
+    assert [item["status"] for item in answer.json()["items"]] == ["accepted"] * 2
+    answer = client.by("ingest").post(
+        "/v1/rollouts/pricing/records", json=[judged("a", answers={"price": "5"})]
+    )
+    assert answer.json()["items"][0]["status"] == "accepted"
+    assert Ticker(database, "pricing", "one").tick(NOON + DAY) is not None
 
 
 def test_a_whole_number_is_the_same_as_its_fraction(client, bears):

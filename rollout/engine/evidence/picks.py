@@ -200,7 +200,7 @@ def _has_label(answer: nw.Expr, label: str) -> nw.Expr:
     return answer.str.contains(f"(?:^|{SEPARATOR}){re.escape(label)}(?:{SEPARATOR}|$)")
 
 
-NUMBER_PATTERN = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?\s*$"
+NUMBER_PATTERN = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?\s*$"
 
 
 def parse_number(answer: nw.Expr) -> nw.Expr:
