@@ -121,9 +121,9 @@ def _find_answered_as_drawn(
 ) -> BoolArray:
     """Return which units the stage's sampling alone assigned, by what was stored with them.
 
-    A stop, a confidence floor or another stage at the instant of the question has another answer or
-    share, in either arm. A unit without an answer is in the arm of its sampling value: who loses
-    answers would else choose what is compared.
+    Another stage at the instant of the question has another share, in either arm. A unit without an
+    answer, or with one that no sampling value gave, is in the arm of its own: who loses answers, or
+    has people decide by what is sent, would else choose what is compared.
     """
     model_shares = shares.model_shares[stage_levels]
     expected = np.where(is_model, model_shares, 1 - model_shares)
@@ -131,7 +131,7 @@ def _find_answered_as_drawn(
     is_same_share = np.abs(rows.drawn_share - expected) < SHARE_TOLERANCE
     is_as_drawn = is_same_arm & (is_same_share | np.isnan(rows.drawn_share))
     has_no_answer = (rows.drawn_arm == UNRECORDED) | (rows.drawn_arm == NOT_ASKED)
-    result: BoolArray = has_no_answer | is_as_drawn
+    result: BoolArray = has_no_answer | is_as_drawn | (rows.drawn_share == 1)
     return result
 
 

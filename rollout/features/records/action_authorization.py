@@ -623,7 +623,7 @@ class ClaimChecker(ScopeAuthorizer):
     ) -> str:
         """Return why a claim on a case is none, or ""; `stored` is what is stored of the case."""
         if not claim.is_sampled:
-            return ""  # it puts the case into no arm
+            return ""  # it takes the case from no arm
         names = self._state.first_names
         stored_versions = {names.get(name, name) for name in stored.predictions}
         if names.get(prediction.version, prediction.version) in stored_versions:

@@ -56,8 +56,8 @@ def read_arms(value, drawn, policy=RULE, arm=DECIDES):
         (0.5, "model blind None", []),
         (0.5, "human blind 0.9", [False]),
         (0.95, "model blind 0.1", [True]),
-        (0.5, "human blind 1.0", []),  # a stop, a floor: no sampling
-        (0.95, "human blind 1.0", []),
+        (0.5, "human blind 1.0", [False]),  # a stop, a failure: no sampling
+        (0.95, "human blind 1.0", [True]),
         (0.95, "human blind 0.9", []),  # drawn under another stage
         (0.5, "human blind 0.5", []),
         (0.95, "model blind 0.5", []),
