@@ -271,7 +271,9 @@ def answer_questions(
     """
     _require_ask_permission(caller, rollout_name, questions)
     try:
-        cached_rollout = load_confirmed_rollout(service, rollout_name, client_head)
+        cached_rollout = _record_new_versions(
+            service, load_confirmed_rollout(service, rollout_name, client_head), questions
+        )
         key = service.permit_signer.load_signing_key()
     except NoSuchRolloutError:
         return assign_all_to_humans(questions, UNKNOWN_ROLLOUT, service.clock.now())
@@ -280,7 +282,6 @@ def answer_questions(
             raise
         return assign_all_to_humans(questions, DATABASE_UNAVAILABLE, service.clock.now())
     faults.reach_point("assign.read")
-    cached_rollout = _record_new_versions(service, cached_rollout, questions)
     doubt_reason = find_head_doubt(service, cached_rollout, caller, client_head)
     doubt_reason = doubt_reason or find_replica_doubt(service, cached_rollout)
     return _answer_and_store(service, caller, cached_rollout, questions, key, doubt_reason)
@@ -321,7 +322,10 @@ def find_replica_doubt(service: Service, cached_rollout: CachedRollout) -> str:
 def _record_new_versions(
     service: Service, cached_rollout: CachedRollout, questions: Sequence[RecordableQuestion]
 ) -> CachedRollout:
-    """Record new versions with their contents, within the limit of open versions."""
+    """Record new versions with their contents, within the limit of open versions.
+
+    Returns the rollout as it is then: writing may have waited while somebody stopped it.
+    """
     state = cached_rollout.state
     known_versions = state.versions
     # databases store no text with NUL
@@ -347,7 +351,7 @@ def _record_new_versions(
             for version in [name for name in unknown_names if name not in refused_names]:
                 versions.record_info(new_names[version].info, at=now)
         service.state_cache.reload_versions(state.rollout.name)
-    return service.state_cache.find_cached(state.rollout.name) or cached_rollout
+    return service.state_cache.load_rollout(state.rollout.name)
 
 
 def _answer_and_store(
@@ -385,6 +389,8 @@ def _answer_and_store(
             )
         except PeopleDecideError as error:
             reasons = {**reasons, **error.reasons}
+            # writing may have waited while somebody stopped it
+            cached_rollout = service.state_cache.load_rollout(cached_rollout.state.rollout.name)
             continue
         answers = _build_answers(
             cached_rollout, assignments, questions, key, now, recorded.answer_digests

@@ -1,6 +1,7 @@
 """What a question carries is stored once with its assignment; what can't be is not answered."""
 
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
@@ -8,7 +9,7 @@ from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.records.versions import VersionStore
 from tests.api.assignments.test_assignments import ALONE, URL, _clocks_agree, ask, bears, predicted
-from tests.features.bear_field import keys, question
+from tests.features.bear_field import keys, question, stop
 
 __all__ = ["_clocks_agree", "bears"]
 
@@ -118,3 +119,27 @@ def test_made_up_versions_are_not_kept_beyond_twenty(client, database, bears):
     with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("bears")
         assert len(VersionStore(transaction, rollout).list_all()) == 20
+
+
+@pytest.mark.parametrize("more", [{"version": "v2"}, {"site": "lake"}], ids=["version", "conflict"])
+def test_who_waits_for_a_write_is_answered_by_a_state_that_knows_the_stop(
+    client, database, service, clock, monkeypatch, bears, more
+):
+    """The lock is free after three seconds; meanwhile somebody else's stop was acknowledged."""
+    asked, other = keys(0.1, below=False)[:2]
+    ask(client, asked, prediction=predicted())
+    begin_write, waits = type(service.database).begin_write, [None]
+
+    def wait(database, **options):
+        if waits and waits.pop() is None:
+            stop(database, ("creek", "day"))
+            clock.advance(timedelta(seconds=3))
+        return begin_write(database, **options)
+
+    monkeypatch.setattr(type(service.database), "begin_write", wait)
+    questions = [question(other, prediction=predicted()), question(asked, prediction=predicted())]
+    questions[1] |= more
+    told = client.by("ingest").post(URL, json={"questions": questions}).json()["answers"]
+    assert not waits
+    assert [answer["decider"] for answer in told] == ["human", "human"]
+    assert told[0]["reason"] == "stopped: S-1"
