@@ -324,8 +324,7 @@ def find_outcome(outcomes: Iterable[OutcomeRule], outcome_id: str) -> OutcomeRul
 
 def describe_unknown_outcome(name: str, outcomes: Sequence[str]) -> str:
     """Return the error for an outcome that the policy lacks."""
-    listed = ", ".join(outcomes) or "none"
-    return f"values have no {name!r}; the policy's outcomes: {listed}"
+    return f"values have no {name!r}; the policy's outcomes: {', '.join(outcomes) or 'none'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -329,8 +329,7 @@ class EvidenceView:
     def attempt_window(self) -> CountWindow:
         """Return the evidence of the attempt."""
         parts = (self.gate_rows, self.unit_classes, self.conditions)
-        arms = self._build_arms_since(FIRST_SLOT)
-        return CountWindow(*parts, arms, self.planted_rows)
+        return CountWindow(*parts, self._build_arms_since(FIRST_SLOT), self.planted_rows)
 
     @cached_property
     def entered_window(self) -> CountWindow:

@@ -436,8 +436,7 @@ class CountWindow:
 
     def get_counts_at(self, condition: Condition, slots: IntArray) -> IntArray:
         """Return the condition's counts up to each slot."""
-        rows = self._get_rows(condition)
-        positions = np.searchsorted(rows.slot, slots, side="right")
+        positions = np.searchsorted(self._get_rows(condition).slot, slots, side="right")
         return self.get_counts(condition)[positions].astype(np.int64)
 
     def _get_rows(self, condition: Condition) -> UnitArrays:

@@ -120,8 +120,7 @@ def compute_detector_series(
         unit_classes: the classes of the history.
         policy: for cost levels and the largest cost.
     """
-    class_counts = unit_classes.get_class_counts(guard.condition)
-    slots, counts = _group_by_slot(rows, class_counts)
+    slots, counts = _group_by_slot(rows, unit_classes.get_class_counts(guard.condition))
     if not len(slots):
         return GuardSeries(slots, np.empty(0, dtype=bool), slots, slots)
     compared = counts.sum(axis=1)
@@ -286,8 +285,7 @@ def compute_slice_series(
         _build_stream(rows.slot[mask], counts[mask, 1] > 0, 1 - condition.share)
         for mask in (row_codes == code for code in present)
     ]
-    attribute = condition.population.attribute
-    subjects = [AlarmSubject(attribute, values[code]) for code in present]
+    subjects = [AlarmSubject(condition.population.attribute, values[code]) for code in present]
     return _build_series(guard, rows.slot, counts[:, 1] > 0, streams, subjects, overlap=1)
 
 

@@ -177,8 +177,7 @@ def _read_span(
         hold=hold,
         min_records=guard.condition.measure.min_records,
     )
-    strictest_rate = compute_clear_rate(limit, 0.0)
-    proven = find_clear_slot(records, rate=strictest_rate, earliest=-(2**62))
+    proven = find_clear_slot(records, rate=compute_clear_rate(limit, 0.0), earliest=-(2**62))
     changes = [_Change(-(2**62), is_alarm=False, has_recovered=False)]
     if proven is not None and not (episodes and episodes[0].alarm_slot <= proven):
         changes.append(_Change(proven, is_alarm=False, has_recovered=True))

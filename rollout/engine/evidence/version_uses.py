@@ -48,8 +48,7 @@ def list_draws(cases: pl.DataFrame) -> pl.DataFrame | None:
         return None
     draws = [(text, *draw) for text in drawn[DRAWS].unique() for draw in json.loads(text).items()]
     schema = {DRAWS: pl.String(), "version": pl.String(), "is_drawn": pl.Boolean()}
-    table = pl.DataFrame(draws, schema=schema, orient="row")
-    return drawn.join(table, on=DRAWS).drop(DRAWS)
+    return drawn.join(pl.DataFrame(draws, schema=schema, orient="row"), on=DRAWS).drop(DRAWS)
 
 
 def drop_undrawn(
@@ -209,8 +208,7 @@ def list_silent_pairs(
     if own.height == cases.height * len(versions):  # as a rule each predicts each case, once
         return None
     rows = [(*key, *use, uses.retired.get(key[-1], NEVER)) for key, use in uses.begun.items()]
-    columns = (*USE_COLUMNS, "since", "used", "until")
-    table = pl.DataFrame(rows, schema=columns, orient="row")
+    table = pl.DataFrame(rows, schema=(*USE_COLUMNS, "since", "used", "until"), orient="row")
     table = table.with_columns(pl.col("version").cast(predicted.schema["version"]))
     in_use = (
         cases.lazy()

@@ -64,8 +64,7 @@ def list_pair_labels(pairs: pl.LazyFrame) -> tuple[str, ...]:
     Raises:
         ValueError: a label is blank.
     """
-    texts = {text for side in SIDES for text in _collect_texts(pairs, side)}
-    labels = list_set_labels(texts)
+    labels = list_set_labels({text for side in SIDES for text in _collect_texts(pairs, side)})
     if labels is None:
         raise ValueError(
             "a label of a set is blank; join the labels of a set with one `;`, each once, and write"

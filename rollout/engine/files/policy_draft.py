@@ -123,8 +123,7 @@ def _describe_shares(records: RecordFrames, lever: str) -> str:
     """Describe how many pairs are within other tolerances; empty without pairs."""
     column = VALUE_PREFIX + lever
     decided = records.decisions.filter(~pl.col("unsure")).select("case_key", decided=column)
-    newest = find_newest_version(records)
-    predicted = records.predictions.filter(pl.col("version") == newest)
+    predicted = records.predictions.filter(pl.col("version") == find_newest_version(records))
     predicted = predicted.select("case_key", predicted=column)
     pairs = predicted.join(decided, on="case_key").drop_nulls()
     if pairs.is_empty():

@@ -314,8 +314,7 @@ def _recognize_cells(
         recognized = recognize_unsure(
             labels[RecordKind.DECISIONS] - decided, labels[RecordKind.PREDICTIONS], rows.file
         )
-        words = _choose(None, recognized, questions)
-        unsure = (*(unsure or ()), *(words or ()))
+        unsure = (*(unsure or ()), *(_choose(None, recognized, questions) or ()))
     reading = replace(
         reading, decimal=decimal, percent=percent, date_formats=date_formats, unsure=unsure
     )

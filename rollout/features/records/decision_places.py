@@ -44,8 +44,7 @@ class DecisionPlaces:
 
     def list_placed(self, keys: Collection[str]) -> set[str]:
         """Return the keys of stored cases, also those that only a decision places."""
-        case_ids = ExternalKeys(self._transaction, self._state.rollout).find_ids(keys)
-        return {*self.load(case_ids)}
+        return {*self.load(ExternalKeys(self._transaction, self._state.rollout).find_ids(keys))}
 
     def load(
         self, case_ids: Mapping[str, int], sent_cases: Iterable[Case] = ()

@@ -500,7 +500,6 @@ def withdraw_answered_reviews(
         ]
         for case_id in sorted(decisions.keys() - started_case_ids)
     }
-    required_decisions = state.policy.evidence.verdicts
     answered_case_ids = [
         case_id for case_id, case_decisions in outside_decisions.items() if case_decisions
     ]
@@ -508,7 +507,7 @@ def withdraw_answered_reviews(
         case_id
         for case_id, case_decisions in outside_decisions.items()
         if sum(_is_counted(state, decision.exposure) for decision in case_decisions)
-        >= required_decisions
+        >= state.policy.evidence.verdicts
     ]
     review_store.withdraw(answered_case_ids, [ASSISTED], at=at)
     review_store.withdraw(settled_case_ids, [BLIND], at=at)

@@ -364,8 +364,7 @@ def _compute_bound(records: ShareRecords, limit: float) -> float:
 
 def _compute_factors(records: ShareRecords, limit: float) -> tuple[Floats, IntArray]:
     counts = np.diff(records.counts, prepend=0)
-    bad_counts = np.diff(records.bad_counts, prepend=0)
-    good_counts = counts - bad_counts
+    good_counts = counts - np.diff(records.bad_counts, prepend=0)
     return compute_agreement_log_factors(good_counts, counts, reference=1 - limit), counts
 
 

@@ -122,8 +122,7 @@ def search_values(differs: Flags, kinds: Sequence[ValueKind]) -> ValueSearch:
     family: list[tuple[int, int, KindKey, str]] = []
     comparable_numbers = {kind.key: 0 for kind in kinds}
     for kind in kinds:
-        codes = kind.codes[kind.codes >= 0]
-        sizes = np.bincount(codes, minlength=len(kind.values))
+        sizes = np.bincount(kind.codes[kind.codes >= 0], minlength=len(kind.values))
         counts = np.bincount(kind.codes[differs & (kind.codes >= 0)], minlength=len(kind.values))
         comparable = np.flatnonzero((sizes >= MIN_CASES) & (sizes < n))
         comparable_numbers[kind.key] = len(comparable)

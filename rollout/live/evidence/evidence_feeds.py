@@ -212,9 +212,8 @@ class LiveGuardFeeds:
         stored = StoredArrivals(transaction, state.rollout)
         if self.read_at is None:
             recent_cases = self._load_recent_cases(transaction, state, at)
-            history = open_stored_history(transaction, state)
             # a site costs something in each batch that has a case of it
-            new_case_ids = history.sort_by_site(recent_cases)
+            new_case_ids = open_stored_history(transaction, state).sort_by_site(recent_cases)
             self._arrivals = KnownArrivals.read_all(stored, at, SEARCHED_BACK)
             self._first_names, self._searched_at = state.first_names, at
             self.read_at = at
@@ -435,8 +434,7 @@ class LiveGuardFeeds:
             after = self._last_heartbeats.get(site) or _find_first_ping(signs, site, state)
             heartbeats = () if after is None else signs.load_heartbeats(site, after=after)
             if heartbeats:
-                instants = np.array(heartbeats, dtype=np.int64)
-                self._memory.signs.add_pings(site, instants)
+                self._memory.signs.add_pings(site, np.array(heartbeats, dtype=np.int64))
                 self._last_heartbeats[site] = heartbeats[-1]
                 sites_with_heartbeats.add(site)
         return sites_with_heartbeats

@@ -86,8 +86,7 @@ def restore_evidence(
     -1 means that nothing was restored, since no snapshot is valid for the state, readable, and of a
     slot `until` the given one. Then the counted units are read instead.
     """
-    snapshots = EvidenceSnapshots(transaction, state.rollout)
-    snapshot = snapshots.load(until=state.scope.revision)
+    snapshot = EvidenceSnapshots(transaction, state.rollout).load(until=state.scope.revision)
     if snapshot is None or (until is not None and snapshot.slot > until):
         return -1
     try:

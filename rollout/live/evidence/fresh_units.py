@@ -48,8 +48,7 @@ class FreshUnitReader:
         if arrays.gate_known is None:
             return FreshUnits(arrays.gate, tallied.unit_classes, self._count_unplaced())
         rows = order_by_receipt(arrays.gate, arrays.gate_known, self._slot)
-        keys = tallied.unit_keys.to_list()
-        decider_draws, audit_draws = self._state.draw_units(keys)
+        decider_draws, audit_draws = self._state.draw_units(tallied.unit_keys.to_list())
         buckets = self._history.find_buckets(
             rows.occurred, decider_draws[rows.unit], audit_draws[rows.unit]
         )

@@ -263,8 +263,7 @@ class LiveSiteSigns:
 
     def add_pings(self, site: str, instants: InstantArray) -> None:
         """Add signs of life of a site."""
-        earlier_pings = self._pings.get(site, NO_SIGNS.pings)
-        self._pings[site] = np.union1d(earlier_pings, instants)
+        self._pings[site] = np.union1d(self._pings.get(site, NO_SIGNS.pings), instants)
         self._signs.pop(site, None)
 
 

@@ -194,8 +194,7 @@ def _find_curve_steps(confidence: Floats, right: Bools) -> tuple[Ints, Ints, Flo
     """Return cases, wrong ones and confidence at each change, from the highest down."""
     order = np.argsort(-confidence, kind="stable")
     sorted_confidence, wrong_counts = confidence[order], np.cumsum(~right[order], dtype=np.int64)
-    is_last = np.append(sorted_confidence[1:] != sorted_confidence[:-1], [True])
-    ends = np.flatnonzero(is_last)
+    ends = np.flatnonzero(np.append(sorted_confidence[1:] != sorted_confidence[:-1], [True]))
     return ends + 1, wrong_counts[ends], sorted_confidence[ends]
 
 

@@ -422,8 +422,7 @@ def list_first_values(inputs: ReportInputs) -> Mapping[Cell, tuple[TimelineMark,
 
 def _list_sliced_units(units: pl.DataFrame) -> Iterator[SlicedUnit]:
     if SLICES in units.columns:
-        has_values = pl.col(SLICES) != ""
-        groups = units.filter(has_values).group_by("site", "window", SLICES)
+        groups = units.filter(pl.col(SLICES) != "").group_by("site", "window", SLICES)
         yield from groups.agg(pl.col("occurred").min()).iter_rows()
 
 
