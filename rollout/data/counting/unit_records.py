@@ -58,6 +58,7 @@ from rollout.data.tables.tables import (
 from rollout.engine.evidence.picks import find_first_decisions, find_known_time
 from rollout.engine.evidence.version_uses import NO_USES
 from rollout.engine.records.records import Action, Outcome
+from rollout.engine.records.reviews import fold_name
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import (
     ACCOUNT,
@@ -136,7 +137,7 @@ def load_source_counts(
         name = source if source not in {None, ACCOUNT} else name
         newest[unit] = (name, reviewer)
     for unit, (name, reviewer) in newest.items():
-        units_by_source[name][unit] = reviewer
+        units_by_source[name][unit] = fold_name(reviewer)
     counts = (
         CountedSource(name, len(reviewers), len(set(reviewers.values())))
         for name, reviewers in units_by_source.items()
@@ -515,8 +516,7 @@ def load_registering_counts(
     The units are those of `load_vouched_counts`. Cases that only a decision places are of nobody.
     """
     units = _select_cases(is_gate_unit(rollout, cell, version, first_slot, until))
-    is_version = predictions.c.version.in_(names)
-    return count_registering(transaction, rollout, units, is_version)
+    return count_registering(transaction, rollout, units, predictions.c.version.in_(names))
 
 
 def load_newest_registering(

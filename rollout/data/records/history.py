@@ -76,7 +76,7 @@ from rollout.engine.records.records import (
     is_registered,
     pick_first_draws,
 )
-from rollout.engine.records.reviews import SEEDED
+from rollout.engine.records.reviews import SEEDED, fold_name
 from rollout.kernel.calendar.instants import MICROSECOND, SECOND
 from rollout.kernel.policy.evidence_sources import (
     ACCOUNT,
@@ -313,12 +313,21 @@ def build_unsourced(keys: Mapping[int, str], rows: Iterable[tuple[Row[Any], str]
 
 
 def pick_decisions(rows: Iterable[Row[Any]]) -> Collection[Row[Any]]:
-    """Return each reviewer's decision on a case, preferably from a review task."""
+    """Return each reviewer's decision on a case, preferably from a review task.
+
+    Whoever decided under two spellings of a name, by `fold_name`, decided once: the newest counts.
+    """
     rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
     for row in rows:
-        previous = rows_by_key.get((row.case_id, row.reviewer))
-        if previous is None or previous.review is None or row.review is not None:
-            rows_by_key[row.case_id, row.reviewer] = row
+        key = (row.case_id, fold_name(row.reviewer))
+        previous = rows_by_key.get(key)
+        is_newest = previous is None or (
+            row.reviewer == previous.reviewer or row.received_at >= previous.received_at
+        )
+        if previous is None or (
+            (row.review is not None, is_newest) >= (previous.review is not None, True)
+        ):
+            rows_by_key[key] = row
     return rows_by_key.values()
 
 

@@ -55,6 +55,7 @@ from rollout.engine.records.reviews import (
     REVEALING_CONTENT,
     SEEDED,
     CleaningChoice,
+    fold_name,
 )
 
 OPEN, DONE, WITHDRAWN = "open", "done", "withdrawn"
@@ -65,6 +66,7 @@ QUEUE_ORDER: Final = (
     reviews.c.task_number,
 )
 """The order in which tasks are claimed and shown, after those whose answer can affect an action."""
+NEWEST_FIRST: Final = (reviews.c.closed_at.desc(), reviews.c.id.desc())
 PREDICTION_WAIT: Final = timedelta(minutes=10)
 """How long a blind case waits for the predictions of versions in use: who predicts after a human
 decided could have seen the answer, so the case would be missing."""
@@ -146,11 +148,13 @@ class ReviewTaskStore(RolloutRepository):
         """
         super().__init__(transaction, rollout)
         self._sites_by_version = sites_by_version
+        self._spellings: set[str] = set()
 
     def open_tasks(self, new_tasks: Iterable[NewReviewTask]) -> None:
         """Store new tasks; existing ones stay as they are."""
-        rows = [_build_row(self._rollout, new_task) for new_task in new_tasks]
-        insert_new_rows(self._transaction, reviews, rows)
+        insert_new_rows(
+            self._transaction, reviews, [_build_row(self._rollout, each) for each in new_tasks]
+        )
 
     def find(self, number: int, *, lock: bool = False) -> StoredReviewTask | None:
         """Return the task with this number, or None; `lock` blocks changes."""
@@ -159,9 +163,10 @@ class ReviewTaskStore(RolloutRepository):
 
     def list_of_cases(self, case_ids: Collection[int]) -> Sequence[StoredReviewTask]:
         """Return all tasks of some cases, in order within each case."""
-        query = self._select_tasks(*self._match_cases(case_ids))
         return self._load_all(
-            query.order_by(reviews.c.case_id, reviews.c.kind, reviews.c.task_number)
+            self._select_tasks(*self._match_cases(case_ids)).order_by(
+                reviews.c.case_id, reviews.c.kind, reviews.c.task_number
+            )
         )
 
     def list_claimed(
@@ -210,6 +215,10 @@ class ReviewTaskStore(RolloutRepository):
         urgent = available.where(reviews.c.answer_by > at).order_by(reviews.c.answer_by)
         for query in (urgent,) if only_urgent else (urgent, available):
             task = self._lock_first(query.order_by(*QUEUE_ORDER))
+            if task is not None and self._find_spellings(reviewer, [task.case_id]):
+                return self.claim(
+                    reviewer, at, kinds, sites, until, claim_time, only_urgent=only_urgent
+                )
             if task is not None:
                 return self._claim_locked(task, reviewer, until)
         return None
@@ -257,8 +266,13 @@ class ReviewTaskStore(RolloutRepository):
     def withdraw(self, case_ids: Collection[int], kinds: Collection[str], *, at: datetime) -> None:
         """Withdraw the open tasks of cases; decisions stay."""
         if case_ids:
-            conditions = (reviews.c.kind.in_(kinds), reviews.c.state == OPEN)
-            self._update(*self._match_cases(case_ids), *conditions, state=WITHDRAWN, closed_at=at)
+            self._update(
+                *self._match_cases(case_ids),
+                reviews.c.kind.in_(kinds),
+                reviews.c.state == OPEN,
+                state=WITHDRAWN,
+                closed_at=at,
+            )
 
     def change_site(self, case_id: int, site: str) -> None:
         """Move a corrected case's open tasks and release them."""
@@ -282,8 +296,21 @@ class ReviewTaskStore(RolloutRepository):
         due = () if due_until is None else (reviews.c.due_at <= due_until,)
         own_cases = select(reviews.c.case_id).where(reviews.c.rollout == self._rollout.number)
         case_query = own_cases.where(*available, *due).distinct().limit(MAX_COUNTED)
-        query = select(func.count()).select_from(case_query.subquery())
-        return int(self._transaction.execute(query).scalar_one())
+        case_ids = self._transaction.execute(case_query).scalars().all()
+        if self._find_spellings(reviewer, case_ids):
+            return self.count_available(reviewer, at, kinds, sites, claim_time, due_until=due_until)
+        return len(case_ids)
+
+    def _find_spellings(self, reviewer: str, case_ids: Collection[int]) -> bool:
+        """Return whether the reviewer decided cases under other spellings, which are kept.
+
+        Databases can't compare names as `fold_name` does.
+        """
+        conditions = match_cases(self._transaction, self._rollout, decisions, case_ids)
+        names = self._transaction.execute(select(decisions.c.reviewer).where(*conditions)).scalars()
+        spellings = {name for name in names if fold_name(name) == fold_name(reviewer)}
+        self._spellings |= spellings
+        return bool(spellings)
 
     def list_overdue(
         self, *, since: datetime, until: datetime, sites: SiteFilter, limit: int
@@ -304,8 +331,8 @@ class ReviewTaskStore(RolloutRepository):
         return match_cases(self._transaction, self._rollout, reviews, case_ids)
 
     def _update(self, *conditions: ColumnElement[bool], **values: Any) -> int:
-        statement = update(reviews).where(reviews.c.rollout == self._rollout.number, *conditions)
-        return self._transaction.execute(statement.values(**values)).rowcount
+        own_rows = update(reviews).where(reviews.c.rollout == self._rollout.number, *conditions)
+        return self._transaction.execute(own_rows.values(**values)).rowcount
 
     def _load_all(self, query: Select[Any]) -> list[StoredReviewTask]:
         return [build_task(row) for row in self._transaction.execute(query)]
@@ -334,6 +361,7 @@ class ReviewTaskStore(RolloutRepository):
         claim_time: datetime,
     ) -> tuple[ColumnElement[bool], ...]:
         """Return the conditions for a task that a reviewer may claim."""
+        known = {name for name in self._spellings if fold_name(name) == fold_name(reviewer)}
         return (
             reviews.c.state == OPEN,
             reviews.c.kind.in_(kinds),
@@ -341,7 +369,7 @@ class ReviewTaskStore(RolloutRepository):
             or_(reviews.c.due_at.is_(None), reviews.c.due_at > at),
             *match_sites(sites),
             _match_case(cases),
-            ~_match_case(decisions, decisions.c.reviewer == reviewer),
+            ~_match_case(decisions, decisions.c.reviewer.in_(sorted({reviewer, *known}))),
             ~_has_other_task(reviewer),
             or_(reviews.c.kind.not_in(BLIND_KINDS), ~_has_seen_content(reviewer)),
             or_(reviews.c.kind != SEEDED, ~self._match_seen_figures(reviewer)),
@@ -392,8 +420,9 @@ class ReviewTaskStore(RolloutRepository):
 
     def _match_seen_figures(self, reviewer: str) -> ColumnElement[bool]:
         """Return the condition for cases in figures that a reviewer saw."""
-        figures_until = select_figures_until(self._rollout, reviewer)
-        return _match_case(cases, cases.c.occurred_at < figures_until)
+        return _match_case(
+            cases, cases.c.occurred_at < select_figures_until(self._rollout, reviewer)
+        )
 
 
 def select_tasks(rollout: Rollout, *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -494,14 +523,14 @@ class CleaningStore(RolloutRepository):
         """Store choices in order, each with the number of its case."""
         for case_id, choice in choices:
             values = {name: getattr(choice, name) for name in CHOICE_COLUMNS}
-            row = {"rollout": self._rollout.number, "case_id": case_id, **values}
-            self._transaction.execute(insert(cleanings).values(row))
+            own_case = {"rollout": self._rollout.number, "case_id": case_id}
+            self._transaction.execute(insert(cleanings).values({**own_case, **values}))
 
     def list_for_cases(self, case_ids: Collection[int]) -> Sequence[CleaningChoice]:
         """Return all choices on some cases, oldest first."""
         conditions = match_cases(self._transaction, self._rollout, cleanings, case_ids)
-        query = select(cleanings).where(*conditions).order_by(cleanings.c.id)
-        return [numbered.choice for numbered in self._load_choices(query)]
+        choices = self._load_choices(select(cleanings).where(*conditions).order_by(cleanings.c.id))
+        return [numbered.choice for numbered in choices]
 
     def list_page(self, *, before: int | None = None, limit: int = 100) -> Sequence[NumberedChoice]:
         """Return choices before a number, newest first."""
@@ -546,7 +575,6 @@ class ReviewTaskLists(RolloutRepository):
 
         Decisions of gold cases are among them; of several revisions the newest counts.
         """
-        newest_first = (reviews.c.closed_at.desc(), reviews.c.id.desc())
         closed = (
             select(reviews.c.id, reviews.c.case_id, reviews.c.gold_decision, reviews.c.closed_at)
             .where(
@@ -554,7 +582,7 @@ class ReviewTaskLists(RolloutRepository):
                 *_match_done(reviewer),
                 reviews.c.closed_at >= since,
             )
-            .order_by(*newest_first)
+            .order_by(*NEWEST_FIRST)
             .limit(limit)
             .subquery()
         )
@@ -576,13 +604,12 @@ class ReviewTaskLists(RolloutRepository):
         self, reviewer: str, limit: int
     ) -> Sequence[tuple[StoredReviewTask, datetime]]:
         """Return a reviewer's last decisions with their times, newest first."""
-        newest_first = (reviews.c.closed_at.desc(), reviews.c.id.desc())
-        return self._load_closed(*_match_done(reviewer), order=newest_first, limit=limit)
+        return self._load_closed(*_match_done(reviewer), order=NEWEST_FIRST, limit=limit)
 
     def find_decided(self, reviewer: str, number: int) -> tuple[StoredReviewTask, datetime] | None:
         """Return a reviewer's decided task by number, or None."""
-        conditions = (*_match_done(reviewer), reviews.c.id == number)
-        return next(iter(self._load_closed(*conditions, order=(), limit=1)), None)
+        is_own = (*_match_done(reviewer), reviews.c.id == number)
+        return next(iter(self._load_closed(*is_own, order=(), limit=1)), None)
 
     def list_adjudications(self, sites: SiteFilter, limit: int) -> Sequence[StoredReviewTask]:
         """Return open adjudications at sites (None: all), oldest first."""

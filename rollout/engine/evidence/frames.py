@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rollout.engine.evidence.version_uses import DRAWS
+from rollout.engine.records.reviews import fold_name
 from rollout.kernel.policy.cell_evidence import (
     list_recorded_attributes,
     list_slice_attributes,
@@ -379,6 +380,30 @@ def merge_renamed_predictions(
         .sort("row")
     )
     return replace(records, predictions=counted.select(records.predictions.columns))
+
+
+def unify_reviewers(records: RecordFrames) -> RecordFrames:
+    """Return records with one spelling of each reviewer's name, for tables of reviewers."""
+    sent, gold = records.decisions, records.gold_decisions
+    names = unify_spellings(pl.concat([sent["reviewer"], gold["reviewer"]]))
+    return replace(
+        records,
+        decisions=sent.with_columns(names.head(sent.height)),
+        gold_decisions=gold.with_columns(names.tail(gold.height)),
+    )
+
+
+def unify_spellings(names: pl.Series) -> pl.Series:
+    """Return people's names, the first in order of those that `fold_name` makes equal.
+
+    >>> unify_spellings(pl.Series(["ana", "bo", "Ana"])).to_list()
+    ['Ana', 'bo', 'Ana']
+    """
+    texts = names.unique().cast(pl.String).drop_nulls().sort(descending=True).to_list()
+    first_by_name = {fold_name(text): text for text in texts}
+    if len(first_by_name) == len(texts):
+        return names
+    return names.cast(pl.String).replace({t: first_by_name[fold_name(t)] for t in texts})
 
 
 SLICES = "slices"

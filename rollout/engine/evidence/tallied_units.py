@@ -6,7 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from rollout.engine.evidence.frames import is_constant, select_rows, select_slices
+from rollout.engine.evidence.frames import (
+    is_constant,
+    select_rows,
+    select_slices,
+    unify_spellings,
+)
 from rollout.engine.evidence.unit_arrays import CellUnitArrays, IntArray, UnitArrays, UnitClasses
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.gates import NO_UNPLACED, UnplacedDecisions
@@ -50,7 +55,7 @@ def build_units(frame: pl.DataFrame, policy: Policy, keys: pl.Series | None = No
     evidence = select_slices(evidence, policy)
     unit_classes, class_rows = number_combinations(evidence, CLASS_COLUMNS)
     classes = evidence.select(pl.col(CLASS_COLUMNS).gather(class_rows))
-    reviewer_numbers, reviewers = _number_texts(evidence["reviewer"])
+    reviewer_numbers, reviewers = _number_texts(unify_spellings(evidence["reviewer"]))
     if keys is None:
         unit_numbers, unit_keys = _number_texts(evidence["unit"])
     else:

@@ -48,6 +48,7 @@ from rollout.engine.evidence.unit_arrays import (
     split_column,
     split_parts,
 )
+from rollout.engine.records.reviews import fold_name
 from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.policy.cell_evidence import list_slice_attributes, select_values
 from rollout.kernel.policy.policy import Policy
@@ -132,15 +133,14 @@ class UnitBuffer:
 
     def get_rows(self, key: CellVersion) -> CellUnitArrays:
         """Return the units of a cell and version, which may be empty."""
-        tables = self._tables.get(key, {})
-        rows = {track: UnitArrays(*table) for track, table in tables.items()}
+        rows = {track: UnitArrays(*table) for track, table in self._tables.get(key, {}).items()}
         empty = build_empty_arrays()
         gate, guard, assisted, planted = (rows.get(track, empty) for track in CELL_TRACKS)
         return CellUnitArrays(gate, guard, assisted, planted)
 
     @property
     def reviewers(self) -> Sequence[str]:
-        """Return the reviewers' names by number."""
+        """Return the reviewers' names by number, by `fold_name`."""
         return list(self._reviewer_numbers)
 
     def list_series(self) -> Iterator[tuple[SeriesKey, UnitTable]]:
@@ -230,12 +230,12 @@ class UnitBuffer:
         self, units: StoredUnits, series: Mapping[int, _ComparableSeries]
     ) -> list[int]:
         """Return the lasting number of each unit's reviewer; -1 without one, or one so far."""
+        folded = {name: fold_name(name) for name in set(units.reviewer) if name is not None}
         is_comparable = map(series.__contains__, units.series_id)
-        names = {name for name in compress(units.reviewer, is_comparable) if name is not None}
-        for name in sorted(names):
-            self._reviewer_numbers.setdefault(name, len(self._reviewer_numbers))
-        numbers = self._reviewer_numbers
-        return [-1 if name is None else numbers.get(name, -1) for name in units.reviewer]
+        names, numbers = {*compress(units.reviewer, is_comparable)}, self._reviewer_numbers
+        for name in sorted(folded[name] for name in names if name is not None):
+            numbers.setdefault(name, len(numbers))
+        return [-1 if name is None else numbers.get(folded[name], -1) for name in units.reviewer]
 
 
 def find_cost_level(cost: float, levels: CostLevels) -> int:
@@ -278,7 +278,7 @@ def _repeat_by_class(
     return np.repeat(rows, row_widths), flat_classes[np.repeat(firsts, row_widths) + within]
 
 
-COUNTING_FORM: Final = 2
+COUNTING_FORM: Final = 3
 """Raise it if the arrays of the same counted units change: their fields are noticed below."""
 _TYPES = (UnitClass, UnitArrays, OutcomeUnits)
 FORM: Final = sha256(

@@ -23,6 +23,7 @@ from rollout.engine.evidence.frames import (
     build_outcomes_schema,
     build_predictions_schema,
     share_constants,
+    unify_spellings,
 )
 from rollout.engine.files.cases import check_unique_keys
 from rollout.engine.files.column_map import RECEIVED_AT, REQUIRED_COLUMNS, ColumnError
@@ -246,7 +247,8 @@ def _find_repeats(
 ) -> pl.DataFrame:
     key, answer = REQUIRED_COLUMNS[kind], [VALUE_PREFIX + lever for lever in levers]
     if kind is RecordKind.DECISIONS:
-        return find_label_conflicts(typed, key, answer)
+        one_spelling = typed.with_columns(unify_spellings(typed["reviewer"]))
+        return find_label_conflicts(one_spelling, key, answer)
     if kind is RecordKind.PREDICTIONS:
         return find_other_predictions(typed, key, answer, decided)
     return find_repeats(typed, key)

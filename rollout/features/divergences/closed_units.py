@@ -25,6 +25,7 @@ from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.units import UNLISTED
+from rollout.engine.records.reviews import fold_name
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_answers
 from rollout.kernel.calendar.instants import Cell, find_slot_after, find_slot_before, to_instant
 from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE, Lever, UnitSelection
@@ -272,7 +273,9 @@ def _load_record_answers(
     record_answers = {}
     for unit, answers in units:
         key = keys[unit.case_id]
-        assigned_answer = None if has_quorum else decisions.get(key, {}).get(unit.reviewer or "")
+        assigned_answer = (
+            None if has_quorum else decisions.get(key, {}).get(fold_name(unit.reviewer or ""))
+        )
         human_answer = (
             assigned_answer or _find_most_common(decisions.get(key, {}).values()) or answers[0]
         )
@@ -287,14 +290,14 @@ def _load_record_answers(
 def _select_unassisted_decisions(
     records: RecordFrames, unit_filter: UnitFilter
 ) -> Mapping[str, Mapping[str, str]]:
-    """Return human decisions without exposure to a prediction, by case and reviewer."""
+    """Return human decisions without exposure to a prediction, by case and folded reviewer."""
     unassisted = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
     decisions: dict[str, dict[str, str]] = {}
     for key, reviewer, answer in unassisted.select(
         "case_key", "reviewer", VALUE_PREFIX + unit_filter.lever.id
     ).iter_rows():
         if answer is not None:
-            decisions.setdefault(key, {})[reviewer] = answer
+            decisions.setdefault(key, {})[fold_name(reviewer)] = answer
     return decisions
 
 

@@ -35,6 +35,7 @@ from rollout.engine.decide.permissions import (
     may_be_asked_blind,
     require_permission,
 )
+from rollout.engine.evidence.frames import unify_spellings
 from rollout.features.incidents.incident_impact import IncidentImpact
 from rollout.features.reports.figures.incident_cause import (
     BATCH_SIZE,
@@ -142,7 +143,7 @@ def build_judged_units(
         ),
     ]
     if names_reviewers:
-        kinds.append(_build_kind(REVIEWER, judged["reviewer"], REVIEWER))
+        kinds.append(_build_kind(REVIEWER, unify_spellings(judged["reviewer"]), REVIEWER))
     return JudgedUnits(
         judged["occurred"].to_numpy(),
         judged["day"].to_numpy(),

@@ -37,6 +37,7 @@ from rollout.engine.evidence.frames import (
     RecordKind,
     RowCount,
     merge_renamed_predictions,
+    unify_reviewers,
 )
 from rollout.engine.evidence.picks import vouch_for_files
 from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
@@ -410,7 +411,7 @@ def build_record_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
         timelines=result.stage_histories,
         evidence_views=result.views,
         units=replayed_files.units,
-        records=replayed_files.records,
+        records=unify_reviewers(replayed_files.records),
         cases=replayed_files.history.cases,
         unplaced=replayed_files.history.excluded,
         first=to_instant(result.first_slot, tick),

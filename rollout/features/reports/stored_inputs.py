@@ -37,7 +37,7 @@ from rollout.engine.evidence.case_placement import (
     resolve_natural_units,
 )
 from rollout.engine.evidence.evidence_view import EvidenceView
-from rollout.engine.evidence.frames import RecordFrames
+from rollout.engine.evidence.frames import RecordFrames, unify_reviewers
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
 from rollout.engine.evidence.stage_history import StageHistory
 from rollout.engine.evidence.stored_units import FirstValues, StoredUnits, UnitSeries
@@ -334,7 +334,7 @@ def load_report_inputs(
         evidence_views=evidence.views,
         units=units,
         late_units=late_units,
-        records=record_inputs.records,
+        records=unify_reviewers(record_inputs.records),
         cases=record_inputs.history.cases,
         unplaced=record_inputs.history.excluded,
         first=max(period.since, ledger_inputs.events[0].at),

@@ -444,7 +444,7 @@ def find_unseen_cases(
             key not in hidden_keys
             and caller.has_permission(Permission.REVIEW, state.rollout.name, cases[case_id].site)
         )
-        has_decided = caller.name in decisions.get(case_id, {}) or any(
+        has_decided = fold_name(caller.name) in map(fold_name, decisions.get(case_id, {})) or any(
             review.state == DONE and review.reviewer == caller.name for review in reviews
         )
         if may_review and not has_decided and any(review.state != DONE for review in reviews):

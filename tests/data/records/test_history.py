@@ -251,6 +251,19 @@ def test_the_highest_revision_holds_whenever_it_came(database, rollout):
     assert history(database, rollout).decisions["value:alarm"].to_list() == ["none"]
 
 
+def test_two_spellings_of_a_name_are_one_decision_the_newest(database, rollout):
+    case, *_, decision = said(1)  # by ana
+    keep(database, rollout, case, decision)
+    others = {"Ana": 1, " ANA ": 2, "bo": 3}
+    for name, hours in others.items():
+        again = structs.replace(decision, reviewer=name, answers={"alarm": "none"})
+        with database.begin_write() as transaction:
+            at = NOON + hours * HOUR
+            RecordStore(transaction, rollout).store([again], received_at=at)
+    found = history(database, rollout).decisions.sort("received_at")
+    assert found["reviewer"].to_list() == [" ANA ", "bo"]
+
+
 def test_what_waits_for_its_case_stays_out_until_it_comes(database, rollout):
     case, *rest = said(1)
     keep(database, rollout, *rest)

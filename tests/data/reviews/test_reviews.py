@@ -140,6 +140,19 @@ def test_a_case_that_somebody_has_judged_does_not_stand_in_their_way(queue):
     assert queue.everybody("ana") == "ab"
 
 
+def test_whoever_decided_under_another_spelling_gets_no_second_task_of_the_case(queue):
+    queue.open("a", sampling_value=0.1).open("b", answer_by=NOON + HOUR).open("c")
+    sent = [
+        Decision(key=key, reviewer=name, answers={"alarm": "bear"}, exposure="unknown")
+        for key, name in (("a", "Ana"), ("b", " ANA "), ("c", "bo"))
+    ]
+    with queue.database.begin_write() as transaction:
+        RecordStore(transaction, queue.rollout).store(sent, received_at=NOON)
+    count = queue.store(lambda store: store.count_available("ana", NOON, BLIND, None))
+    assert (count, queue.everybody("ana")) == (1, "c")
+    assert queue.everybody("Bo") == "ba"
+
+
 def test_a_claim_runs_out_without_a_process(queue):
     queue.open("a")
     assert queue.claim("ana") == ("a", 1)

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from rollout.engine.evidence.guard_evidence import CountWindow
 from rollout.engine.evidence.tallied_units import build_units
 from rollout.engine.evidence.unit_buffer import UnitBuffer, find_cost_level
 from rollout.kernel.calendar.instants import Cell, Site
@@ -69,6 +70,18 @@ ROWS = [
     for site in ("creek", "lake")
     for track in ("gate", "guard")
 ]
+
+
+def test_one_person_is_one_reviewer_in_any_spelling_live_and_replayed():
+    names = ["ana", "Ana", "bo", " ANA ", None]
+    rows = [unit(slot, reviewer=name) for slot, name in enumerate(names, start=1)]
+    live, replayed = kept(rows[:2], rows[2:]), build_units(frame(*rows), POLICY)
+    for units, cell in (
+        (live, live.get_rows((CREEK, "v1"))),
+        (replayed, replayed.cells[CREEK, "v1"]),
+    ):
+        window = CountWindow(cell.gate, units.unit_classes, ())
+        assert window.reviewer_counts.tolist() == [0, 1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize("cut", [0, 8, 40, len(ROWS)])

@@ -225,6 +225,13 @@ def test_several_labels_of_one_reviewer_are_all_set_aside(read):
     assert records.decisions.filter(case_key="c1")["reviewer"].to_list() == ["bo"]
 
 
+def test_one_reviewer_in_two_spellings_decides_a_case_once(read):
+    records = read(decisions=DECISIONS + "c1,Ana,no,2027-05-03T15:00:00\n")
+    assert [reason for *_, reason, _ in remarks(records.rejected)] == ["several-labels"] * 2
+    records = read(decisions=DECISIONS.replace("c2,ana", "c2,Ana"))
+    assert records.decisions["reviewer"].to_list() == ["ana", "Ana", "bo"]  # as sent
+
+
 def test_a_repeat_among_several_labels_is_still_a_duplicate(read):
     row = DECISIONS.splitlines()[1]
     records = read(decisions=DECISIONS + row + "\n" + row.replace("bear", "no"))

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from rollout.engine.evidence.case_placement import place_cases
-from rollout.engine.evidence.frames import build_gold_schema
+from rollout.engine.evidence.frames import build_gold_schema, unify_reviewers
 from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.figures.reviewers import (
     FEW_METHOD,
@@ -66,6 +66,16 @@ def judged(*rows):
 def timed(history, seconds):
     began = pl.col("at") - pl.Series([s * SECOND for s in seconds], dtype=pl.Duration("us"))
     return replace(history, decisions=history.decisions.with_columns(started_at=began))
+
+
+def test_one_person_is_one_row_whatever_the_spelling():
+    history = judged(("ana", "bear"), ("bo", "bear"), ("Ana", "bear"), (" ana", "bear"))
+    gold = pl.DataFrame({"reviewer": ["ANA"]}, schema={"reviewer": pl.String})
+    unified = unify_reviewers(replace(history, gold_decisions=gold))
+    assert unified.decisions["reviewer"].to_list() == [" ana", "bo", " ana", " ana"]
+    assert unified.gold_decisions["reviewer"].to_list() == [" ana"]
+    found = health(replace(unified, gold_decisions=history.gold_decisions))
+    assert {one.reviewer: one.blind for one in found.reviewers} == {" ana": 3, "bo": 1}
 
 
 # Time
