@@ -167,8 +167,9 @@ class CasePages(RolloutRepository):
         return {row.id: row for row in self._transaction.execute(query)}
 
     def _select_newest(self) -> Select[Any]:
-        query = select(cases.c.case_id, cases.c.received_at)
-        return query.where(cases.c.rollout == self._rollout.number, ~has_later_revision())
+        return select(cases.c.case_id, cases.c.received_at).where(
+            cases.c.rollout == self._rollout.number, ~has_later_revision()
+        )
 
     def _build_conditions(self, case_filter: CaseFilter) -> list[ColumnElement[bool]]:
         conditions: list[ColumnElement[bool]] = []

@@ -248,8 +248,11 @@ class ExternalKeys(RolloutRepository):
             return {}
         query = _build_find_query(self._transaction.engine, lock)
         # locking in one order prevents deadlocks
-        parameters = self._build_parameters(sorted(keys) if lock else keys)
-        return dict(fetch_rows(self._transaction, query, parameters))
+        return dict(
+            fetch_rows(
+                self._transaction, query, self._build_parameters(sorted(keys) if lock else keys)
+            )
+        )
 
     def find_keys(self, ids: Collection[int]) -> dict[int, str]:
         """Return the keys of numbers."""

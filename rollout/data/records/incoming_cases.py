@@ -393,8 +393,9 @@ class PlantedCases(RolloutRepository):
 
         Who declared a case that is new knows it from now on by its number.
         """
-        declared = self._keys.find_declared(key_ids)
-        numbers = {key_ids.by_key[key]: number for key, number in declared.items()}
+        numbers = {
+            key_ids.by_key[key]: number for key, number in self._keys.find_declared(key_ids).items()
+        }
         new = {number: case_id for case_id, number in numbers.items() if case_id in key_ids.new_ids}
         ExposureStore(self._transaction, self._rollout).copy(new)
         return set(numbers)
@@ -448,8 +449,7 @@ class PlantedCases(RolloutRepository):
 
     @property
     def _is_declaration(self) -> tuple[ColumnElement[bool], ...]:
-        own = external_keys.c.rollout == self._rollout.number
-        return own, external_keys.c.kind == DECLARED
+        return external_keys.c.rollout == self._rollout.number, external_keys.c.kind == DECLARED
 
 
 def join_key_hashes(hashes: Iterable[str]) -> str:

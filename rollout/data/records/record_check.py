@@ -107,8 +107,12 @@ def find_basis_faults(
     case_ids = {row["case_id"] for row in based_rows}
     entries = IncomingCases(transaction, rollout).load_exposures({EVERY_CASE, *case_ids})
     names = _load_names(transaction, {row["sender"] for row in based_rows})
-    query = select(reviews).where(*match_cases(transaction, rollout, reviews, case_ids))
-    tasks = {row.id: row for row in transaction.execute(query)}
+    tasks = {
+        row.id: row
+        for row in transaction.execute(
+            select(reviews).where(*match_cases(transaction, rollout, reviews, case_ids))
+        )
+    }
     times: dict[int, int] = defaultdict(int)
     for row in rows:
         times[row["review"] or 0] = max(times[row["review"] or 0], row["submitted_at"] or 0)

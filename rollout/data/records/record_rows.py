@@ -532,8 +532,11 @@ class ErasedHashes(RolloutRepository):
 
     def list_revisions(self) -> list[int]:
         """Return the revisions of events that took hashes."""
-        query = select(erased_hashes.c.revision).distinct()
-        own = query.where(erased_hashes.c.rollout == self._rollout.number)
+        own = (
+            select(erased_hashes.c.revision)
+            .distinct()
+            .where(erased_hashes.c.rollout == self._rollout.number)
+        )
         return sorted(self._transaction.execute(own).scalars())
 
     def find_revisions(
@@ -591,24 +594,27 @@ class Baselines(RolloutRepository):
 
     def add(self, imported: Iterable[BaselineCount]) -> Sequence[bool]:
         """Store baselines; return for each whether it is new or changed."""
-        lock_query = select(rollouts.c.id).where(rollouts.c.id == self._rollout.number)
         self._transaction.execute(
-            lock_query.with_for_update()
+            select(rollouts.c.id).where(rollouts.c.id == self._rollout.number).with_for_update()
         )  # one of two concurrent imports waits
         current_by_identity = {baseline.identity: baseline for baseline in self.list_all()}
         added = []
         for baseline in imported:
             added.append(current_by_identity.get(baseline.identity) != baseline)
             if added[-1]:
-                row = {"rollout": self._rollout.number, **asdict(baseline)}
-                self._transaction.execute(insert(baselines).values(row))
+                self._transaction.execute(
+                    insert(baselines).values({"rollout": self._rollout.number, **asdict(baseline)})
+                )
                 current_by_identity[baseline.identity] = baseline
         return added
 
     def list_all(self) -> Sequence[BaselineCount]:
         """Return all baselines in the order of their import."""
-        query = select(*COLUMNS).where(baselines.c.rollout == self._rollout.number)
-        rows = self._transaction.execute(query.order_by(baselines.c.id))
+        rows = self._transaction.execute(
+            select(*COLUMNS)
+            .where(baselines.c.rollout == self._rollout.number)
+            .order_by(baselines.c.id)
+        )
         return [BaselineCount(**row._asdict()) for row in rows]
 
     def list_current(self) -> Sequence[BaselineCount]:

@@ -132,8 +132,10 @@ class RejectedRecords(RolloutRepository):
                 rejected_records.c.key.in_(select_texts(engine, "keys")),
             )
         )
-        parameters = {"keys": encode_values(engine, key_of)}
-        return {key_of[row.key] for row in self._transaction.execute(query, parameters)}
+        return {
+            key_of[row.key]
+            for row in self._transaction.execute(query, {"keys": encode_values(engine, key_of)})
+        }
 
     def count_unplaced_decisions(self, until: datetime) -> UnplacedDecisions:
         """Return how many cases were decided in the last seven days at no place that is known.

@@ -444,8 +444,9 @@ def authorize_actions(
     """
     action_case_ids = {item.action.key: case_ids[item.action.key] for item in items}
     stored_cases = load_stored_cases(transaction, state.rollout, action_case_ids)
-    current_state = load_current_state(transaction, state)
-    authorizer = ActionAuthorizer(transaction, current_state, permit_signer, received_at)
+    authorizer = ActionAuthorizer(
+        transaction, load_current_state(transaction, state), permit_signer, received_at
+    )
     return [
         authorizer.authorize(item.action, item.permit, stored_cases[item.action.key])
         for item in items
