@@ -318,8 +318,9 @@ def pick_decisions(rows: Iterable[Row[Any]]) -> Collection[Row[Any]]:
     Whoever decided under two spellings of a name, by `fold_name`, decided once: the newest counts.
     """
     rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
+    fold = cache(fold_name)
     for row in rows:
-        key = (row.case_id, fold_name(row.reviewer))
+        key = (row.case_id, fold(row.reviewer))
         previous = rows_by_key.get(key)
         is_newest = previous is None or (
             row.reviewer == previous.reviewer or row.received_at >= previous.received_at

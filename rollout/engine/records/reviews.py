@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
+from unicodedata import category, normalize
 
 from rollout.engine.decide.assignment import compute_unit_key
 from rollout.engine.records.records import Case
@@ -389,11 +390,17 @@ def parse_number(lever: Lever, text: str) -> float | None:
 
 
 def fold_name(name: str) -> str:
-    """Return a name without its letter case and outer blanks, for comparison.
+    """Return a name without letter case, outer blanks and invisible characters, for comparison.
 
-    >>> fold_name(" V1")
-    'v1'
+    Letters of other widths and ligatures are those that they stand for (NFKC): two people taken for
+    one make a gate wait, one taken for two opens it.
+
+    >>> fold_name(" V1"), fold_name("\uff56\u200b1")
+    ('v1', 'v1')
     """
+    if not name.isascii():
+        visible = (letter for letter in normalize("NFKC", name) if category(letter) != "Cf")
+        name = normalize("NFKC", "".join(visible).casefold())
     return name.strip().casefold()
 
 
