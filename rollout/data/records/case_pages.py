@@ -81,8 +81,12 @@ class CasePages(RolloutRepository):
         query = self._select_newest().where(*self._build_conditions(case_filter))
         if before is not None:
             query = query.where(cases.c.case_id < before)
-        rows = self._transaction.execute(query.order_by(cases.c.case_id.desc()).limit(limit))
-        return {row.case_id: row.received_at for row in rows}
+        return {
+            row.case_id: row.received_at
+            for row in self._transaction.execute(
+                query.order_by(cases.c.case_id.desc()).limit(limit)
+            )
+        }
 
     def list_site_cases(self, site: str, *, since: datetime) -> set[int]:
         """Return the cases of which a revision occurred at a site after an instant."""
@@ -118,8 +122,9 @@ class CasePages(RolloutRepository):
 
     def find_received_at(self, case_id: int) -> datetime | None:
         """Return when a case's newest revision was received, or None."""
-        query = self._select_newest().where(cases.c.case_id == case_id)
-        return self._transaction.find(query, lambda row: row.received_at)
+        return self._transaction.find(
+            self._select_newest().where(cases.c.case_id == case_id), lambda row: row.received_at
+        )
 
     def find_registrar(self, case_id: int) -> str | None:
         """Return who sent a case's first registered revision, an id or a kind; None if unknown."""
@@ -163,8 +168,12 @@ class CasePages(RolloutRepository):
         ]
 
     def _load_classes(self, numbers: Collection[int]) -> Mapping[int, Row[Any]]:
-        query = select(count_classes).where(count_classes.c.id.in_(numbers))
-        return {row.id: row for row in self._transaction.execute(query)}
+        return {
+            row.id: row
+            for row in self._transaction.execute(
+                select(count_classes).where(count_classes.c.id.in_(numbers))
+            )
+        }
 
     def _select_newest(self) -> Select[Any]:
         return select(cases.c.case_id, cases.c.received_at).where(

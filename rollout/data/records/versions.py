@@ -107,8 +107,10 @@ class VersionStore(RolloutRepository):
 
     def list_names(self) -> set[str]:
         """Return the names of all versions; each batch of records may ask."""
-        rows = fetch_rows(self._transaction, _NAMES, {"rollout": self._rollout.number})
-        return {name for (name,) in rows}
+        return {
+            name
+            for (name,) in fetch_rows(self._transaction, _NAMES, {"rollout": self._rollout.number})
+        }
 
     def list_all(self) -> dict[str, StoredVersion]:
         """Return all versions by name, in the order of their first facts.

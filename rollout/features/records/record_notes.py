@@ -6,8 +6,9 @@ Review tasks are planned when a case is stored, by its sampling values.
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -332,7 +333,9 @@ def open_reviews_of_batch(
 ) -> None:
     """Open review tasks of new cases, unless they came with enough decisions.
 
-    A decision that is never evidence, as its sender is not named, leaves the tasks to reviewers.
+    Also of cases stored before where the acting version's prediction comes now and prescribes no
+    action. A decision that is never evidence, as its sender is not named, leaves the tasks to
+    reviewers.
     """
     sites = state.policy.sites_by_id
     decision_exposures = [
@@ -356,19 +359,50 @@ def open_reviews_of_batch(
         if blind_counts[case_id] < state.policy.evidence.verdicts
         or case_id not in stored_batch.new_cases
     }
-    if undecided_ids:
-        undecided_cases = [
-            record
-            for record, result in zip(records, stored_batch.results, strict=True)
-            if result.status is RecordStatus.ACCEPTED
-            and isinstance(record, Case)
-            and stored_batch.case_ids[record.key] in undecided_ids
-            and record.site in sites
-        ]
+    undecided_cases = [
+        record
+        for record, result in zip(records, stored_batch.results, strict=True)
+        if undecided_ids
+        and result.status is RecordStatus.ACCEPTED
+        and isinstance(record, Case)
+        and stored_batch.case_ids[record.key] in undecided_ids
+        and record.site in sites
+    ]
+    if {case_id for case_id, _ in stored_batch.list_accepted(Prediction, "error")} - case_ids:
+        undecided_cases += _list_failed(transaction, state, records, stored_batch, case_ids)
+    if undecided_cases:
         open_reviews(transaction, state, undecided_cases, at, stored_batch.new_cases)
     newly_decided = {case_id for case_id, _ in decision_exposures} - case_ids
     if newly_decided:
         withdraw_answered_reviews(transaction, state, newly_decided, at)
+
+
+def _list_failed(
+    transaction: Transaction,
+    state: RolloutState,
+    records: Sequence[Record],
+    stored_batch: StoredBatch,
+    sent_cases: AbstractSet[int],
+) -> list[Case]:
+    """Return cases stored before whose acting version's prediction prescribes no action."""
+    failed: dict[int, dict[str, Prediction]] = defaultdict(dict)
+    for record, result in zip(records, stored_batch.results, strict=True):
+        if (
+            isinstance(record, Prediction)
+            and result.status is RecordStatus.ACCEPTED
+            and not prescribes_actions(state.policy, record)
+        ):
+            failed[stored_batch.case_ids[record.key]][record.version] = record
+    earlier_ids = failed.keys() - sent_cases
+    stored_cases = (
+        NewestRecords(transaction, state.rollout).load_cases(earlier_ids) if earlier_ids else {}
+    )
+    cases = {n: case for n, case in stored_cases.items() if case.site in state.policy.sites_by_id}
+    return [
+        cases[case_id]
+        for case_id, acting in _find_acting_versions(transaction, state, cases).items()
+        if acting.version and find_by_any_name(state.scope, acting.version, failed[case_id])
+    ]
 
 
 def _plan_reviews(

@@ -6,10 +6,12 @@ import pytest
 from msgspec import structs
 from sqlalchemy import select
 
+from rollout.data.records.records import RecordStore
 from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.data.tables.tables import decisions, reviews
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.records.record_notes import open_reviews_of_batch
 from rollout.features.reviews import reviews as reviewing
 from rollout.features.reviews.own_decisions import load_own_decision
 from tests.features.review_room import ANA, MINUTE, START, Room, on_stage, person, policy_text
@@ -87,6 +89,44 @@ def test_a_challenger_that_asks_too_brings_no_work(lite):
 def test_a_person_decides_where_the_policy_has_no_action(lite, rung, answers, error):
     answer = Prediction(key=HIGH, version="v1", answers=answers, error=error)
     assert waiting(Room(lite, rung).arrive(HIGH, answers=[answer])) == {"blind": 1}
+
+
+def send(room, *records):
+    """Store records that came in one batch, with what follows."""
+    with room.database.begin_write() as transaction:
+        store = RecordStore(transaction, room.stood.rollout)
+        batch = store.store(records, received_at=room.at)
+        open_reviews_of_batch(transaction, room.stood, records, batch, room.at)
+
+
+FAILED = Prediction(key=HIGH, version="v1", answers={}, error="timeout")
+
+
+@pytest.mark.parametrize(
+    "answer", [FAILED, structs.replace(FAILED, answers={"alarm": "wolf"}, error=None)]
+)
+def test_a_person_decides_where_the_failed_prediction_comes_after_its_case(lite, answer):
+    room = Room(lite, AUTONOMOUS).arrive(HIGH, label=None)
+    assert waiting(room) == {}
+    other = structs.replace(answer, version="v2")
+    send(room, other)
+    send(room, structs.replace(answer, version="v3", answers={"alarm": "bear"}, error=None))
+    assert waiting(room) == {}
+    send(room, answer)
+    send(room, structs.replace(answer, revision=2))
+    assert waiting(room) == {"blind": 1}
+    assert len(stored(room, reviews)) == 1
+
+
+def test_who_was_asked_or_has_decided_is_not_asked_for_a_failed_prediction(lite):
+    audited = next(key for key in KEYS if AUDITED[key])
+    room = Room(lite, AUTONOMOUS).arrive(audited, HIGH, label=None)
+    decided = Decision(key=HIGH, reviewer="bo", answers={"alarm": "bear"}, exposure="blind")
+    send(room, structs.replace(FAILED, key=audited), FAILED, decided)
+    assert waiting(room) == {"blind": 1}
+    unknown = Prediction(key="elsewhere", version="v1", answers={}, error="timeout")
+    send(room, unknown)
+    assert waiting(room) == {"blind": 1}
 
 
 @pytest.mark.parametrize(
