@@ -214,8 +214,12 @@ def grant_role(
 
     Example: `rollout users grant-role cy approver --group safety --rollout ramps --by ana`
     """
-    assigned_role = AssignedRole(role, rollout, site, group)
-    _update_account(name, by, AccountUpdate(roles_to_grant=(assigned_role,)), as_json=as_json)
+    _update_account(
+        name,
+        by,
+        AccountUpdate(roles_to_grant=(AssignedRole(role, rollout, site, group),)),
+        as_json=as_json,
+    )
 
 
 @users_app.command("revoke-role")
@@ -232,8 +236,12 @@ def revoke_role(
 
     Example: `rollout users revoke-role bo operator --rollout ramps --by ana`
     """
-    assigned_role = AssignedRole(role, rollout, site, group)
-    _update_account(name, by, AccountUpdate(roles_to_revoke=(assigned_role,)), as_json=as_json)
+    _update_account(
+        name,
+        by,
+        AccountUpdate(roles_to_revoke=(AssignedRole(role, rollout, site, group),)),
+        as_json=as_json,
+    )
 
 
 @users_app.command("set-password")
@@ -291,8 +299,9 @@ def reset_second_factor(name: UserName, by: AdminName, as_json: JsonFlag = False
     Example: `rollout users reset-second-factor bo --by ana`
     """
     with open_database() as database:
-        caller = load_local_caller(database, by)
-        credentials.reset_second_factor(database, caller, name, at=datetime.now(UTC))
+        credentials.reset_second_factor(
+            database, load_local_caller(database, by), name, at=datetime.now(UTC)
+        )
     typer.echo(json.dumps({"name": name}) if as_json else f"second factor of {name} removed")
 
 

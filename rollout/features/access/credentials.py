@@ -107,8 +107,9 @@ class AuthenticatorCodes:
             if not factors.has_any():
                 self._key.create()
             factors.add(user, self._key.encrypt(secret.encode(), _build_purpose(user)), at=at)
-        uri = pyotp.TOTP(secret).provisioning_uri(name=caller.name, issuer_name=ISSUER)
-        return FactorEnrolment(secret, uri)
+        return FactorEnrolment(
+            secret, pyotp.TOTP(secret).provisioning_uri(name=caller.name, issuer_name=ISSUER)
+        )
 
     def load_enrolment(self, caller: Caller) -> FactorEnrolment | None:
         """Return the caller's unconfirmed enrolment, for a page shown again."""
@@ -118,8 +119,9 @@ class AuthenticatorCodes:
         if user is None or factor is None or factor.confirmed_at is not None:
             return None
         secret = self._key.decrypt(factor.secret, _build_purpose(user)).decode()
-        uri = pyotp.TOTP(secret).provisioning_uri(name=caller.name, issuer_name=ISSUER)
-        return FactorEnrolment(secret, uri)
+        return FactorEnrolment(
+            secret, pyotp.TOTP(secret).provisioning_uri(name=caller.name, issuer_name=ISSUER)
+        )
 
     def confirm_enrolment(
         self, caller: Caller, code: str, *, session_token: str, at: datetime
@@ -148,8 +150,9 @@ class AuthenticatorCodes:
             sessions = Sessions(change.transaction)
             sessions.end_others(user, token_hash, at=at)
             sessions.set_second_factor(token_hash, APP_CODE)
-            event = SecondFactorAdded(at=at, by=caller.name, user=caller.name)
-            change.access_ledger.append([event])
+            change.access_ledger.append(
+                [SecondFactorAdded(at=at, by=caller.name, user=caller.name)]
+            )
             return codes
 
     def remove_own(self, caller: Caller, code: str, *, at: datetime) -> None:
@@ -166,8 +169,9 @@ class AuthenticatorCodes:
             self.use_code(change.transaction, change.access_ledger, user, code, at=at)
             SecondFactors(change.transaction).remove(user)
             Sessions(change.transaction).end_all(user, at=at)
-            event = SecondFactorRemoved(at=at, by=caller.name, user=caller.name)
-            change.access_ledger.append([event])
+            change.access_ledger.append(
+                [SecondFactorRemoved(at=at, by=caller.name, user=caller.name)]
+            )
 
     def use_code(
         self,

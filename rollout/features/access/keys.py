@@ -150,8 +150,9 @@ def create_key(
         is_own = caller.name == holder
         factor = caller.second_factor if is_own else ""
         keys.add(user, prefix=prefix, secret=secret, at=at, expires_at=end, second_factor=factor)
-        event = KeyCreated(at=at, by=caller.name, user=holder, prefix=prefix, expires_at=end)
-        change.access_ledger.append([event])
+        change.access_ledger.append(
+            [KeyCreated(at=at, by=caller.name, user=holder, prefix=prefix, expires_at=end)]
+        )
         if not is_own and not user.is_service_account and change.users.has_had_credential(user):
             record_reset(change.transaction, change.access_ledger, user, caller.name, KEY, at=at)
         return CreatedKey(holder, prefix, end, f"{KEY_MARK}_{prefix}_{secret}")
@@ -208,8 +209,9 @@ def revoke_key(database: Database, caller: Caller, prefix: str, *, at: datetime)
                 f"{caller.name} has access to no key {prefix}; `rollout keys list` lists all"
             )
         if keys.revoke(prefix, at=at):
-            event = KeyRevoked(at=at, by=caller.name, user=key.holder, prefix=prefix)
-            change.access_ledger.append([event])
+            change.access_ledger.append(
+                [KeyRevoked(at=at, by=caller.name, user=key.holder, prefix=prefix)]
+            )
 
 
 def parse_key(text: str) -> tuple[str, str]:

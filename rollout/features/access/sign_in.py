@@ -362,8 +362,9 @@ class SignIn:
                 if user is None or not users.link_identity(user, issuer, subject, at=at):
                     raise UnauthenticatedError(UNKNOWN_IDENTITY)
                 users.record_credential(user, at=at)
-                link_event = IdentityLinked(at=at, by=user.name, user=user.name, issuer=issuer)
-                access_ledger.append([link_event])
+                access_ledger.append(
+                    [IdentityLinked(at=at, by=user.name, user=user.name, issuer=issuer)]
+                )
             if user is None or user.is_service_account or user.disabled_at is not None:
                 raise UnauthenticatedError(UNKNOWN_IDENTITY)
             return self._start_session(transaction, user, at, PROVIDER if has_second_factor else "")

@@ -460,8 +460,9 @@ def _create_link(
     OneTimeLinks(transaction).add(user, secret, at=at, expires_at=expires_at, by=creator)
     user_name = "" if user is None else user.name
     link = compute_link_digest(hash_secret(secret), to_micros(expires_at))
-    event = OneTimeLinkCreated(at=at, by=by, user=user_name, expires_at=expires_at, link=link)
-    access_ledger.append([event])
+    access_ledger.append(
+        [OneTimeLinkCreated(at=at, by=by, user=user_name, expires_at=expires_at, link=link)]
+    )
     return secret
 
 
