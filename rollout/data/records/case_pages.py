@@ -33,7 +33,7 @@ from rollout.data.tables.tables import (
 )
 from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction, RecordT
 from rollout.kernel.calendar.instants import to_instant
-from rollout.kernel.policy.evidence_sources import name_sender
+from rollout.kernel.policy.evidence_sources import ACCOUNT, name_sender
 from rollout.kernel.units import group_pairs
 
 
@@ -306,6 +306,19 @@ class NewestRecords(RolloutRepository):
     def load_decisions(self, case_ids: Collection[int]) -> Mapping[int, Mapping[str, Decision]]:
         """Return the decisions by case and reviewer."""
         return self._load_by(Decision, decisions, "reviewer", case_ids)
+
+    def find_own_decisions(self, case_ids: Collection[int]) -> set[tuple[int, str]]:
+        """Return cases and reviewers of decisions that an account sent which predicted the case."""
+        conditions = match_cases(self._transaction, self._rollout, decisions, case_ids)
+        is_own = exists().where(
+            predictions.c.rollout == decisions.c.rollout,
+            predictions.c.case_id == decisions.c.case_id,
+            predictions.c.sender == decisions.c.sender,
+        )
+        query = select(decisions.c.case_id, decisions.c.reviewer).where(
+            *conditions, decisions.c.source == ACCOUNT, is_own
+        )
+        return {(row.case_id, row.reviewer) for row in self._transaction.execute(query)}
 
     def _load_by(
         self, kind: type[NewestT], table: Table, column: str, case_ids: Collection[int]

@@ -55,6 +55,7 @@ from rollout.engine.records.reviews import (
     compute_answer_deadline,
     compute_due_time,
     compute_queue_value,
+    fold_name,
     has_disagreement,
     plan_review_tasks,
 )
@@ -338,17 +339,17 @@ def open_reviews_of_batch(
     reviewers.
     """
     sites = state.policy.sites_by_id
-    decision_exposures = [
-        row
-        for row, (_, source) in zip(
-            stored_batch.list_accepted(Decision, "exposure"),
-            stored_batch.list_accepted(Decision, "source"),
-            strict=True,
-        )
+    predicted = {case_id for case_id, _ in stored_batch.list_accepted(Prediction, "version")}
+    columns = (
+        stored_batch.list_accepted(Decision, name) for name in ("reviewer", "exposure", "source")
+    )
+    decided = {
+        (case_id, fold_name(reviewer)): exposure
+        for (case_id, reviewer), (_, exposure), (_, source) in zip(*columns, strict=True)
         if source != UNNAMED
-    ]
+    }
     blind_counts = Counter(
-        case_id for case_id, exposure in decision_exposures if _is_counted(state, exposure)
+        case_id for (case_id, _), exposure in decided.items() if _is_counted(state, exposure)
     )
     case_ids = {
         case_id for case_id, site in stored_batch.list_accepted(Case, "site") if site in sites
@@ -368,11 +369,11 @@ def open_reviews_of_batch(
         and stored_batch.case_ids[record.key] in undecided_ids
         and record.site in sites
     ]
-    if {case_id for case_id, _ in stored_batch.list_accepted(Prediction, "error")} - case_ids:
+    if predicted - case_ids:
         undecided_cases += _list_failed(transaction, state, records, stored_batch, case_ids)
     if undecided_cases:
         open_reviews(transaction, state, undecided_cases, at, stored_batch.new_cases)
-    newly_decided = {case_id for case_id, _ in decision_exposures} - case_ids
+    newly_decided = {case_id for case_id, _ in decided} - case_ids
     if newly_decided:
         withdraw_answered_reviews(transaction, state, newly_decided, at)
 
@@ -514,13 +515,15 @@ def withdraw_answered_reviews(
 ) -> None:
     """Withdraw review tasks of cases that were decided elsewhere, as a named sender says.
 
-    Any other could choose what nobody reviews. A case stays if a reviewer has claimed one of its
-    tasks.
+    Any other could choose what nobody reviews, and so could one that predicted the case. A case
+    stays if a reviewer has claimed one of its tasks.
     """
     review_store = ReviewTaskStore(transaction, state.rollout)
-    decisions = NewestRecords(transaction, state.rollout).load_decisions(case_ids)
+    newest_records = NewestRecords(transaction, state.rollout)
+    decisions = newest_records.load_decisions(case_ids)
     if not decisions:
         return
+    own_decisions = newest_records.find_own_decisions(decisions)
     started_case_ids = {
         review.case_id
         for review in review_store.list_of_cases(decisions)
@@ -529,8 +532,10 @@ def withdraw_answered_reviews(
     outside_decisions = {
         case_id: [
             decision
-            for decision in decisions[case_id].values()
-            if decision.review is None and decision.source != UNNAMED
+            for reviewer, decision in decisions[case_id].items()
+            if decision.review is None
+            and decision.source != UNNAMED
+            and (case_id, reviewer) not in own_decisions
         ]
         for case_id in sorted(decisions.keys() - started_case_ids)
     }
@@ -540,7 +545,7 @@ def withdraw_answered_reviews(
     settled_case_ids = [
         case_id
         for case_id, case_decisions in outside_decisions.items()
-        if sum(_is_counted(state, decision.exposure) for decision in case_decisions)
+        if len({fold_name(d.reviewer) for d in case_decisions if _is_counted(state, d.exposure)})
         >= state.policy.evidence.verdicts
     ]
     review_store.withdraw(answered_case_ids, [ASSISTED], at=at)

@@ -91,12 +91,40 @@ def test_a_person_decides_where_the_policy_has_no_action(lite, rung, answers, er
     assert waiting(Room(lite, rung).arrive(HIGH, answers=[answer])) == {"blind": 1}
 
 
-def send(room, *records):
+def send(room, *records, sender=None):
     """Store records that came in one batch, with what follows."""
     with room.database.begin_write() as transaction:
         store = RecordStore(transaction, room.stood.rollout)
-        batch = store.store(records, received_at=room.at)
+        batch = store.store(records, received_at=room.at, sender=sender)
         open_reviews_of_batch(transaction, room.stood, records, batch, room.at)
+
+
+SAID = Prediction(key=HIGH, version="v1", answers={"alarm": "bear"})
+JUDGED = Decision(
+    key=HIGH, reviewer="bo", answers={"alarm": "bear"}, exposure="blind", source="account"
+)
+
+
+@pytest.mark.parametrize("rung", [SHADOW, SUPERVISED])
+def test_who_predicted_a_case_takes_it_from_nobody(lite, rung):
+    room = Room(lite, rung)
+    case = Case(key=HIGH, site="creek", occurred_at=START, window="always")
+    for record in (case, SAID, JUDGED):
+        send(room, record, sender="u-box")
+    assert sum(waiting(room).values()) == 1
+    send(room, structs.replace(JUDGED, reviewer="cy"), sender="u-people")
+    assert waiting(room) == {}
+
+
+def test_a_name_in_two_spellings_gives_one_of_the_decisions_that_are_asked_for(lite):
+    room = Room(lite, text=policy_text(verdicts=3))
+    case = Case(key=HIGH, site="creek", occurred_at=START, window="always")
+    others = [structs.replace(JUDGED, reviewer=name) for name in ("Bo", "di")]
+    send(room, case, JUDGED, *others, sender="u-people")
+    assert len(stored(room, reviews)) == 3
+    assert waiting(room) == {"blind": 1}
+    send(room, structs.replace(JUDGED, reviewer="cy"), sender="u-people")
+    assert waiting(room) == {}
 
 
 FAILED = Prediction(key=HIGH, version="v1", answers={}, error="timeout")
