@@ -425,7 +425,9 @@ def _parse_object(line: str) -> dict[str, Any] | str:
 def _build_unique_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
-        raise ValueError("a key is repeated")
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{repeated!r} is written twice")
     return row
 
 

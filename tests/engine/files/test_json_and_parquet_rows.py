@@ -42,6 +42,15 @@ def test_rows_with_other_keys_stand_in_the_order_of_lines():
     }
 
 
+@pytest.mark.parametrize(
+    "line",
+    ['{"a": 1, "label": "bear", "label": "fox"}', '{"all": {"label": 1, "b": 2, "label": 1}}'],
+)
+def test_a_name_written_twice_is_refused_by_name(line):
+    (fault,) = read('{"a": 1}', line).unparsed["detail"].to_list()
+    assert "'label' is written twice" in fault
+
+
 def test_a_key_may_be_anything():
     keys = {"line": "1", "\n": "2", "linelonger": "3", "": "4"}
     assert read(json.dumps(keys)).cells.row(0, named=True) == keys

@@ -134,6 +134,12 @@ def test_a_prediction_with_an_error_has_failed_whatever_it_says():
     assert (failed.answers, failed.error) == ({}, "time-out")
 
 
+def test_of_a_name_written_twice_in_an_item_the_last_counts():
+    body = json.dumps([CASE]).replace('"site"', '"site": "nowhere", "site"', 1)
+    (read,) = READER.read_body(body.encode())
+    assert read.site == CASE["site"]
+
+
 def test_a_decision_is_unsure_or_has_an_answer():
     (both,) = at_once([DECISION | {"unsure": True}], wrapped=True)
     assert both.reason.endswith("or says `unsure: true`; send one of them")
