@@ -361,7 +361,7 @@ class ReviewTaskStore(RolloutRepository):
         claim_time: datetime,
     ) -> tuple[ColumnElement[bool], ...]:
         """Return the conditions for a task that a reviewer may claim."""
-        known = {name for name in self._spellings if fold_name(name) == fold_name(reviewer)}
+        own_names = {name for name in self._spellings if fold_name(name) == fold_name(reviewer)}
         return (
             reviews.c.state == OPEN,
             reviews.c.kind.in_(kinds),
@@ -369,7 +369,7 @@ class ReviewTaskStore(RolloutRepository):
             or_(reviews.c.due_at.is_(None), reviews.c.due_at > at),
             *match_sites(sites),
             _match_case(cases),
-            ~_match_case(decisions, decisions.c.reviewer.in_(sorted({reviewer, *known}))),
+            ~_match_case(decisions, decisions.c.reviewer.in_(sorted({reviewer, *own_names}))),
             ~_has_other_task(reviewer),
             or_(reviews.c.kind.not_in(BLIND_KINDS), ~_has_seen_content(reviewer)),
             or_(reviews.c.kind != SEEDED, ~self._match_seen_figures(reviewer)),
