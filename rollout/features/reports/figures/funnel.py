@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import narwhals as nw
 import polars as pl
 
 from rollout.engine.evidence.frames import SLICES, VALUE_PREFIX, RecordFrames
+from rollout.engine.evidence.picks import is_in_range, parse_number
 from rollout.engine.evidence.stored_units import GATE, FirstValues, NewCellValue, SlicedUnit
 from rollout.engine.evidence.units import is_missing_unit
 from rollout.engine.records.records import RemarkReason
@@ -396,7 +398,8 @@ def _is_offered(lever: Lever, answers: pl.Series) -> pl.Series:
         return answers.is_in(offered)
     if lever.number is None:
         return answers.is_in(list(lever.labels))
-    return answers.cast(pl.Float64).is_between(lever.number.low, lever.number.high)
+    is_offered = is_in_range(lever.number, parse_number(nw.col("answer"))).fill_null(value=False)
+    return nw.from_native(answers.to_frame("answer")).select(is_offered).to_native().to_series()
 
 
 NEW_VALUE: Final = "NewValue"

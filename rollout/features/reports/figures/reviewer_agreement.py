@@ -11,10 +11,12 @@ decisions on cases with several reviewers count.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import narwhals as nw
 import numpy as np
 import polars as pl
 
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
+from rollout.engine.evidence.picks import parse_number
 from rollout.features.reports.figures.ratings import (
     RaterAgreement,
     compute_model_agreement,
@@ -73,7 +75,7 @@ class MultiReviewedCases:
 
     Attributes:
         lever: None for all of them together.
-        decisions: case_key, unit, label.
+        decisions: case_key, unit, label; of a number also x, without answers that are none.
         outcomes: case_key, outcome.
     """
 
@@ -115,6 +117,9 @@ def _build_multi_reviewed_cases(
     labelled = decisions.drop_nulls("label")
     for lever in policy.levers:
         labels = labelled.filter(pl.col("lever") == lever.id).select("case_key", "unit", "label")
+        if lever.number is not None:
+            numbers = nw.from_native(labels).with_columns(x=parse_number(nw.col("label")))
+            labels = numbers.to_native().drop_nulls("x")
         outcomes = records.outcomes.select("case_key", outcome=VALUE_PREFIX + lever.id).drop_nulls()
         yield MultiReviewedCases(lever, _select_multi_reviewed(labels), outcomes)
     if len(policy.levers) > 1 and all(lever.has_single_labels for lever in policy.levers):
@@ -163,8 +168,7 @@ def _compute_human_agreement(part: MultiReviewedCases) -> RaterAgreement:
     return compute_rater_agreement(values, units)
 
 
-def _compute_number_agreement(lever: Lever, decisions: pl.DataFrame) -> RaterAgreement:
-    numbers = decisions.with_columns(x=pl.col("label").cast(pl.Float64))
+def _compute_number_agreement(lever: Lever, numbers: pl.DataFrame) -> RaterAgreement:
     pairs = numbers.with_row_index("one").join(
         numbers.with_row_index("other").select("case_key", "other", model="label"), on="case_key"
     )
@@ -248,7 +252,7 @@ def _find_majority_answers(part: MultiReviewedCases) -> pl.DataFrame:
             .sort("case_key")
         )
     return (
-        part.decisions.sort("case_key", pl.col("label").cast(pl.Float64), "label")
+        part.decisions.sort("case_key", "x", "label")
         .group_by("case_key", maintain_order=True)
         .agg(pl.col("unit").first(), pl.col("label").get((pl.len() - 1) // 2))
     )

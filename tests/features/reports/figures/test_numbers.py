@@ -46,6 +46,18 @@ def build_facts(replay_of, case):
     return compute
 
 
+def test_an_answer_that_is_no_number_ends_no_report(facts_of):
+    humans = (("ana", "100"), ("bo", "a,b"), ("cy", "104"))
+    odd = ["a,b", "\u0663", "NULL", " 5 ", "1e400", "501", "100"]
+    facts = facts_of([(humans, model, None) for model in odd])
+    model, human = sorted(facts.unknown_labels, key=lambda label: label.side, reverse=True)
+    named = {text for text, _ in model.answers}
+    assert (model.count, named) == (5, {"a,b", "\u0663", "NULL", "1e400", "501"})
+    assert human.answers == (("a,b", len(odd)),)
+    (ceiling,) = facts.reviewer_agreement.ceilings
+    assert ceiling.reviewers.decisions == 2 * len(odd), "of the two who gave a number"
+
+
 def test_columns_of_numbers_compare_as_single_ones_do():
     numbers = ["100", "100.0", "95", "94.9", "79", "151", "88", "500.1", "(failed)", "1e2", "0"]
     pairs = pl.DataFrame({"human": ["100", "0", "600"]}).join(
