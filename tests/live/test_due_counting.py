@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import select
+from sqlalchemy import delete, select, text
 
 from rollout import faults
 from rollout.data.counting import counter
@@ -17,10 +17,10 @@ from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
 from rollout.data.records.records import RecordStore
 from rollout.data.records.versions import VersionStore, build_version_info
-from rollout.data.tables.tables import counted_units, counts, top_losses
+from rollout.data.tables.tables import counted_units, counts, outcomes, top_losses
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.engine.records.records import Case, Decision, Outcome, Prediction
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.statistics import sampling
@@ -380,3 +380,31 @@ def test_slots_are_taken_back_from_the_first_on_and_none_before(database):
         assert units == taken, first
     count_due(database)
     assert list_units(database) == ANA
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_an_outcome_of_before_the_prediction_accuses_nobody_when_it_is_told(database):
+    apply_text(database)
+    store(database, build_case("a"), predict("a"), at=NOON + 20 * MINUTE)
+    store(database, decide("a", "ana", 25), at=NOON + 30 * MINUTE)
+    count_due(database)
+    seen = Outcome(key="a", at=NOON + 5 * MINUTE, answers={"alarm": "bear"})
+    store(database, seen, at=DUE)
+    count_due(database)
+    assert list_units(database) == ANA
+    assert EvidenceCheck(database, "lake").check_all().faults == []
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_unit_rests_on_the_outcome_that_made_it_missing(database):
+    apply_text(database)
+    store(database, build_case("a"), predict("a"), at=NOON + 20 * MINUTE)
+    seen = Outcome(key="a", at=NOON + 5 * MINUTE, answers={"alarm": "bear"})
+    store(database, decide("a", "ana", 25), seen, at=NOON + 30 * MINUTE)
+    count_due(database)
+    assert EvidenceCheck(database, "lake").check_all().faults == []
+    with database.begin_write() as transaction:
+        transaction.execute(text("drop trigger outcomes_refuses_delete"))
+        transaction.execute(delete(outcomes))
+    (fault, *_) = EvidenceCheck(database, "lake").check_all().faults
+    assert "records changed or are missing" in fault

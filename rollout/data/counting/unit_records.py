@@ -1,11 +1,12 @@
 """The records behind counted units: their hashes, who sent them, and which came late.
 
-A unit rests on its cases, on the predictions of its version and on the decisions, in every revision
-that was stored when it was counted. Of an episode all cases decide, because one is picked.
+A unit rests on its cases, on the predictions of its version, on the decisions and on the outcomes,
+of which the first may precede all decisions, in every revision that was stored when it was counted.
+Of an episode all cases decide, because one is picked.
 
-Actions and outcomes: their hashes are stored by the tick whose digest covers them. No unit of a
-gate on decisions rests on them: actions open incidents, and outcomes feed guards, reports and
-`counted_outcomes`. The queue has each case with new ones, in the transaction that stores them.
+Actions and outcomes: their hashes are also stored by the tick whose digest covers them, as actions
+open incidents, and outcomes feed guards, reports and `counted_outcomes`. The queue has each case
+with new ones, in the transaction that stores them.
 
 Senders: who registered the cases, which senders were late, and of each decision who sent it, and
 whether it was a review made here.
@@ -218,9 +219,9 @@ class UnitRecords:
                 version = names.get(row.version, row.version)
                 prediction = (version, row.sender, bytes(row.record_hash))
                 self._predictions.setdefault(row.case_id, set()).add(prediction)
-        elif table is not outcomes:  # no unit rests on them
+        else:  # also outcomes: the first one says when a case was decided
             self._add_others(rows)
-            if table is decisions:
+            if table is not cases:
                 self._add_senders(rows)
         return rows
 
@@ -252,17 +253,6 @@ class UnitRecords:
         return join_hashes(hashes)
 
 
-class OutcomeRecords(UnitRecords):
-    """Hashes of records, also of outcomes, which units with a value rest on."""
-
-    def add_rows(self, table: Table, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-        """Add records' rows of a table, and return them: all are used."""
-        if table is outcomes:
-            self._add_others(rows)
-            self._add_senders(rows)
-        return super().add_rows(table, rows)
-
-
 class SelectedRecords(UnitRecords):
     """Records with certain hashes; others are not used."""
 
@@ -276,14 +266,6 @@ class SelectedRecords(UnitRecords):
     def is_used(self, row: Row[Any]) -> bool:
         """Return whether the row is one of the selected records."""
         return bytes(row.record_hash) in self._selected_hashes
-
-    def add_rows(self, table: Table, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-        """Return the rows of selected records, and those of outcomes."""
-        return rows if table is outcomes else list(filter(self.is_used, rows))
-
-
-class SelectedOutcomeRecords(SelectedRecords):
-    """Records with certain hashes, of outcomes too; others are not used."""
 
     def add_rows(self, _table: Table, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
         """Return the rows of selected records."""

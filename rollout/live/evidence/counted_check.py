@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from rollout.data.counting.counted_outcomes import CountedOutcomes
 from rollout.data.counting.counted_units import CountedUnits, UnitLine
 from rollout.data.counting.counts import CLASS_COLUMNS, load_classes
-from rollout.data.counting.unit_records import RecordLine, SelectedOutcomeRecords, SelectedRecords
+from rollout.data.counting.unit_records import RecordLine, SelectedRecords
 from rollout.data.database.append_failures import STOP
 from rollout.data.database.rollouts import Rollout
 from rollout.data.database.session import Database, Transaction
@@ -205,7 +205,7 @@ class CountedOutcomeCheck(CountedLineCheck[CountedOutcome]):
         self, state: RolloutState, lines: Sequence[CountedOutcome]
     ) -> Iterator[tuple[CountedOutcome, str]]:
         hashes = {part for line in lines for part in split_hashes(line.record_hashes)}
-        records = SelectedOutcomeRecords(hashes, state.first_names)
+        records = SelectedRecords(hashes, state.first_names)
         case_ids = {line.case_id for line in lines}
         finders = (_omit_buckets, open_unit_keys(self._transaction, state).find_ids)
         units = resolve_outcome_lines(self._transaction, state, case_ids, records, *finders)

@@ -31,7 +31,7 @@ from rollout.data.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.data.counting.counted_outcomes import CountedOutcomes, load_drawn
 from rollout.data.counting.counted_units import CountedUnitRow, JustCounted, StoredUses
 from rollout.data.counting.top_losses import LossRow, StoredLosses
-from rollout.data.counting.unit_records import CountedRecords, OutcomeRecords, UnitRecords
+from rollout.data.counting.unit_records import CountedRecords, UnitRecords
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.case_pages import CasePages
@@ -72,7 +72,7 @@ def count_outcomes(
     find_buckets: BucketFinder,
 ) -> None:
     """Count the due units of cases; queue those whose deadline is later than it was."""
-    records = OutcomeRecords(state.first_names)
+    records = UnitRecords(state.first_names)
 
     def _assign_units(keys: Collection[str]) -> Mapping[str, int]:
         return open_unit_keys(transaction, state).assign_ids(keys, lock=False).by_key
