@@ -462,9 +462,9 @@ class AssignmentClaim:
     revision: int
 
     @property
-    def is_sampled(self) -> bool:
-        """Return whether a sampling value decided; if not, the case is in no arm."""
-        return self.share < 1
+    def needs_proof(self) -> bool:
+        """Return whether it is more than that a human decides unaware, which clients may choose."""
+        return (self.decider, self.exposure, self.share) != ("human", "blind", 1)
 
 
 def find_claim_fault(claim: AssignmentClaim, expected: Assignment) -> str:

@@ -555,7 +555,7 @@ class ClaimBatch:
             is_first = record.revision == first_revisions[record.key, own_name]
             self._faults[position] = (
                 checker.find_fault(claim, record, stored, case)
-                if is_first or not claim.is_sampled
+                if is_first or not claim.needs_proof
                 else STORED_BEFORE
             )
             return (
@@ -623,8 +623,8 @@ class ClaimChecker(ScopeAuthorizer):
         case: Case | None,
     ) -> str:
         """Return why a claim on a case is none, or ""; `stored` is what is stored of the case."""
-        if not claim.is_sampled:
-            return ""  # it takes the case from no arm
+        if not claim.needs_proof:
+            return ""  # it takes the case from no arm, and shows nothing
         names = self._state.first_names
         stored_versions = {names.get(name, name) for name in stored.predictions}
         if names.get(prediction.version, prediction.version) in stored_versions:

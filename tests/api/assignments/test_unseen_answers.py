@@ -104,6 +104,20 @@ def test_whether_humans_decide_is_still_told_to_who_sends_their_decisions(client
     assert read(client, "ingest-decisions")["asked"] is True
 
 
+@pytest.mark.parametrize(
+    "claimed", [{"exposure": "assisted"}, {"exposure": "assisted", "share": 0}]
+)
+def test_no_word_of_its_sender_shows_an_answer_to_who_judges_it(client, claimed):
+    """A decision on a case whose answer was shown is not blind, so no guard would see it."""
+    claim = {"decider": "human", "share": 1.0, "scope_revision": 0} | claimed
+    items = [case(), prediction(label="damaged") | claim]
+    told = client.by("ingest").post(f"{RAMPS}/records", json=items).json()["items"][1]
+    assert (told["status"], "its answer is not stored" in told["reason"]) == ("accepted", True)
+    assert read(client, "ingest-decisions")["predictions"] == []
+    sent(client, decision(reviewer="ada", exposure="blind"), by="ingest-decisions")
+    assert list_exposures(client, "ada") == {"ada": "blind"}
+
+
 def test_the_answer_that_helps_people_is_given_and_what_they_decide_is_assisted(client, database):
     sent(client, case())
     helping = Prediction(

@@ -92,6 +92,8 @@ EARLIER = Prediction(key=MODELS, version="v1", answers={"alarm": "none"}, at=AT)
         (MODELS, PEOPLE, {}, "says human (blind, 50 % of units); revision 5"),
         (MODELS, replace(MODEL, share=0.3), {}, "give model (blind, 50 % of units)"),
         (MODELS, replace(MODEL, exposure="assisted"), {}, "give model (blind, 50 % of units)"),
+        (MODELS, replace(MODEL, share=1.0), {}, "give model (blind, 50 % of units)"),
+        (PEOPLES, replace(PEOPLE, exposure="assisted", share=1.0), {}, "human (blind, 50 % of"),
         (MODELS, replace(MODEL, revision=2), {}, "than any lease of its revision"),
         (MODELS, replace(MODEL, revision=6), {}, "no such revision at the time"),
         (MODELS, replace(MODEL, revision=99), {}, "no such revision"),
