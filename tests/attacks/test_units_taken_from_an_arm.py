@@ -33,9 +33,9 @@ UNSAMPLED = {"decider": "human", "exposure": "blind", "share": 1.0, "scope_revis
 
 
 @pytest.fixture(autouse=True)
-def _trial(database, monkeypatch):
+def _trial(database, monkeypatch, request):
     monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
-    field.set_up_field(database, policy=POLICY)
+    field.set_up_field(database, policy=getattr(request, "param", POLICY))
     field.append(database, field.build_widening(("creek", "day"), "trial", at=NOON - HOUR))
 
 
@@ -85,3 +85,20 @@ def test_a_claim_that_nothing_was_drawn_takes_a_case_from_no_arm(client, databas
         receipts = client.by("ingest").post(f"{URL}/records", json=sent)
         assert {row["status"] for row in receipts.json()["items"]} == {"accepted"}, receipts.text
     assert read_arms(database) == [False, True]
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "_trial", [POLICY.replace("unit: case", "unit: episode")], indirect=["_trial"]
+)
+@pytest.mark.parametrize(("site", "ago"), [("lake", MINUTE), ("creek", 5 * HOUR)])
+def test_a_case_that_is_added_later_moves_no_episode(client, database, clock, site, ago):
+    case = {"kind": "case", "key": "a", "site": "creek", "occurred_at": NOON.isoformat()}
+    said = {"kind": "prediction", "key": "a", "version": "v1", "answers": {"alarm": "bear"}}
+    bad = {"kind": "outcome", "key": "a", "at": NOON.isoformat(), "values": {"profit": 0}}
+    added = case | {"key": "b", "site": site, "occurred_at": (NOON - ago).isoformat()}
+    for sent in ([case | {"episode": MODELS}, said], [bad], [added | {"episode": MODELS}]):
+        receipts = client.by("ingest").post(f"{URL}/records", json=sent)
+        assert {row["status"] for row in receipts.json()["items"]} == {"accepted"}, receipts.text
+        clock.advance(MINUTE)
+    assert read_arms(database) == [True]

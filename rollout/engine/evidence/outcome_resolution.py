@@ -1,9 +1,10 @@
 """Units with the value of an outcome, and the harms of cases that hold.
 
 A unit counts in the slot in which its deadline passes, or later if its case was received later. Of
-all cases of a unit the first one decides where and when the unit belongs. The value is the mean
-over its cases, as a score in [0, 1] of which more is better. A value that comes after the deadline
-is missing: counting it when it comes would favour outcomes that become known early.
+all cases of a unit the one received first decides where and when the unit belongs: one that is
+added later, when its sender may know the outcome, moves it nowhere. The value is the mean over its
+cases, as a score in [0, 1] of which more is better. A value that comes after the deadline is
+missing: counting it when it comes would favour outcomes that become known early.
 
 Of several revisions the newest one in time with a value counts, so that none takes a value away;
 one of no source of evidence only where there is no other. A unit with such a value is no evidence
@@ -129,9 +130,9 @@ def resolve_outcome_units(
 ) -> pl.DataFrame:
     """Return one row a unit and version with a prediction.
 
-    Columns: site, window, version, unit, case_key (the first case), slot, occurred (slot), score,
-    known_share, value (mean of the values as sent), sources and source_fault (null in files), and
-    sampled_arm if the predictions have it.
+    Columns: site, window, version, unit, case_key (of its first case), slot, occurred (slot),
+    score, known_share, value (mean of the values as sent), sources and source_fault (null in
+    files), and sampled_arm if the predictions have it.
     Ordered by slot and unit. A unit whose first case has no sure prediction in time to act on is
     left out: the sampling value did not decide it. Later predictions could be picked by what became
     of the case. Of a version in use a unit without any prediction in time is there: who knows the
@@ -141,7 +142,7 @@ def resolve_outcome_units(
     cases = history.cases.filter("is_registered").select(
         "case_key", "site", "window", "unit", "occurred_us", "received"
     )
-    first_cases = cases.sort("occurred_us", "case_key").unique("unit", keep="first")
+    first_cases = cases.sort("received", "occurred_us", "case_key").unique("unit", keep="first")
     firsts = first_cases.join(_list_sampled_predictions(records, history, policy), on="case_key")
     firsts = firsts.filter(_is_in_time()).with_columns(used=pl.lit(FIRST_SLOT, pl.Int64))
     if (silent := _list_silent_units(records, history, tick)) is not None:

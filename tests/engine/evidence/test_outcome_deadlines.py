@@ -60,10 +60,14 @@ def episode(key, at, **more):
     return (key, at, {"episode": "e", **more})
 
 
-def test_a_unit_belongs_where_its_first_case_occurred_whichever_came_first():
-    rows = cases(episode("a", 10.2, received=11.5), episode("b", 11.1))
+@pytest.mark.parametrize(
+    ("received", "belongs"),
+    [(11.5, ("b", slot(11), slot(14))), (11.1, ("a", slot(10), slot(13)))],  # of two at once a
+)
+def test_a_unit_belongs_where_the_case_that_came_first_occurred(received, belongs):
+    rows = cases(episode("a", 10.2, received=received), episode("b", 11.1))
     (unit,) = resolve(records(rows, predictions(("a", "bear"), ("b", "bear"))))
-    assert (unit["case_key"], unit["occurred"], unit["slot"]) == ("a", slot(10), slot(13))
+    assert (unit["case_key"], unit["occurred"], unit["slot"]) == belongs
 
 
 @pytest.mark.parametrize(("late", "count"), [(0, 1), (INSTANT, 0)])
@@ -84,7 +88,7 @@ def test_a_value_counts_up_to_the_deadline(late, share):
     [
         (episode("b", 12, received=14), 1 / 2),  # a case of the unit, whose value nobody knows
         (episode("b", 12, received=14 + INSTANT), 1),
-        (episode("b", 12 + INSTANT, received=13), 1),
+        (episode("b", 12 + INSTANT, received=14), 1),
     ],
 )
 def test_a_unit_has_the_cases_by_its_deadline_that_came_before_it_counted(second, share):
