@@ -385,8 +385,7 @@ def _find_timeless(stack: _StackedRows, text: pl.Series) -> pl.DataFrame:
 def _find_repeats(stack: _StackedRows) -> dict[RecordKind, pl.Series]:
     has_repeats = {}
     for kind, ids in stack.split_by_file(pl.Series(stack.ids)).items():
-        counts = np.bincount(ids.to_numpy(), minlength=1)
-        has_repeats[kind] = pl.Series(counts[ids.to_numpy()] > 1)
+        has_repeats[kind] = pl.Series(np.bincount(ids.to_numpy(), minlength=1)[ids.to_numpy()] > 1)
     return has_repeats
 
 

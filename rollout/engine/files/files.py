@@ -265,8 +265,9 @@ def read_record_files(  # noqa: PLR0913 - what decides how files are read
     for kind, path in sources.list_files():
         reading = readings.get(kind, FileReading())
         file_columns = columns.get_file(kind)
-        rows_read = read_text_rows(path, reading, progress)
-        texts[kind] = choose_rows(rows_read, file_columns.where, path.name)
+        texts[kind] = choose_rows(
+            read_text_rows(path, reading, progress), file_columns.where, path.name
+        )
         rows = map_rows(kind, path.name, texts[kind], file_columns, levers, outcomes)
         files[kind] = normalize_rows(rows, reading)
     if questions := find_open_sides(sources, columns, texts, files):

@@ -135,8 +135,13 @@ def count_by_reason(remarks: pl.DataFrame, kind: RecordKind) -> dict[str, int]:
     >>> count_by_reason(build_empty_remarks(), RecordKind.DECISIONS)
     {}
     """
-    own_remarks = remarks.filter(pl.col("records") == kind.value)
-    return dict(own_remarks.group_by("reason").len().sort("reason").iter_rows())
+    return dict(
+        remarks.filter(pl.col("records") == kind.value)
+        .group_by("reason")
+        .len()
+        .sort("reason")
+        .iter_rows()
+    )
 
 
 def sort_remarks(remarks: pl.DataFrame) -> pl.DataFrame:
@@ -542,8 +547,7 @@ def _parse_task_number(text: pl.Series) -> pl.Series:
 
 def _parse_unsure(text: pl.Series) -> pl.Series:
     meanings = dict.fromkeys(TRUE_WORDS, True) | dict.fromkeys(FALSE_WORDS, False)
-    words = text.str.to_lowercase()
-    return words.replace_strict(meanings, default=None, return_dtype=pl.Boolean)
+    return text.str.to_lowercase().replace_strict(meanings, default=None, return_dtype=pl.Boolean)
 
 
 def _parse_word(text: pl.Series, accepted: Collection[str]) -> pl.Series:

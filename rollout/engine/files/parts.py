@@ -375,8 +375,9 @@ def find_label_conflicts(
 
 
 def _find_duplicates(rows: pl.DataFrame) -> pl.DataFrame:
-    is_duplicate = _find_repeated_rows(rows, rows.columns)
-    return build_faults(is_duplicate, None, RemarkReason.DUPLICATE, DUPLICATE_TEXT)
+    return build_faults(
+        _find_repeated_rows(rows, rows.columns), None, RemarkReason.DUPLICATE, DUPLICATE_TEXT
+    )
 
 
 def _find_repeated_rows(rows: pl.DataFrame, columns: Sequence[str]) -> pl.Series:

@@ -410,8 +410,11 @@ def _draft_sites(records: RecordFrames) -> Iterator[str]:
 
 def _list_sites(records: RecordFrames) -> list[str]:
     """Return the sites that a policy can name."""
-    sites = records.cases["site"].drop_nulls().unique().sort().to_list()
-    return [site for site in sites if _is_valid_site(site)]
+    return [
+        site
+        for site in records.cases["site"].drop_nulls().unique().sort().to_list()
+        if _is_valid_site(site)
+    ]
 
 
 def _is_valid_site(site: str) -> bool:

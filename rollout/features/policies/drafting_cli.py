@@ -185,8 +185,9 @@ def _build_readings(
             for kind in kinds:
                 readings[kind] = apply_reading_option(readings[kind], option, value)
     if exposure is not None:
-        decisions = readings[RecordKind.DECISIONS]
-        readings[RecordKind.DECISIONS] = replace(decisions, exposure=exposure.value)
+        readings[RecordKind.DECISIONS] = replace(
+            readings[RecordKind.DECISIONS], exposure=exposure.value
+        )
     return readings
 
 

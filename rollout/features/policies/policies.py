@@ -103,8 +103,9 @@ def load_policy_by_number(
 
 def _load_policy_records(service: Service, state: RolloutState) -> tuple[PolicyRecord, ...]:
     with service.database.begin_read() as transaction:
-        ledger = Ledger(transaction, state.rollout)
-        events = list(ledger.list_of(PolicyApplied, until=state.scope.revision))
+        events = list(
+            Ledger(transaction, state.rollout).list_of(PolicyApplied, until=state.scope.revision)
+        )
     return tuple(
         PolicyRecord(
             event.number,
@@ -144,8 +145,9 @@ def load_proposed_policy(
         row = ProposalStore(transaction, state.rollout).find(proposal_id)
         if row is None or not row.rules.changes_policy:
             raise UnknownProposalError(f"no proposal {proposal_id} is about a policy")
-        ledger = Ledger(transaction, state.rollout)
-        (raised_row,) = ledger.list_rows(after=row.raised_in - 1, until=row.raised_in)
+        (raised_row,) = Ledger(transaction, state.rollout).list_rows(
+            after=row.raised_in - 1, until=row.raised_in
+        )
         proposed_hash = str(raised_row.fields["about"])
         texts = PolicyTexts(transaction, state.rollout).load_texts(
             {proposed_hash, state.scope.policy_hash}

@@ -165,8 +165,9 @@ def build_expected_traffic(policy: Policy) -> RolloutTraffic:
     cell_traffic = CellTraffic(
         expectation.units_per_day, rates, dict(expectation.labels), compute_wrong_cost(policy)
     )
-    cells = dict.fromkeys(policy.cells, cell_traffic)
-    return RolloutTraffic("the policy's expect", cells, is_expected=True)
+    return RolloutTraffic(
+        "the policy's expect", dict.fromkeys(policy.cells, cell_traffic), is_expected=True
+    )
 
 
 def _build_expected_rate(condition: Condition, policy: Policy) -> MeasureRate:
