@@ -1,13 +1,14 @@
 """The commands of docs/files.md run on a German export and print what the page shows."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
+from rollout.features.policies import drafting_cli
 from tests.docs.pages import text_of, typed
 from tests.features.policies.messy_files import Variant, write_files
 
@@ -23,8 +24,17 @@ GERMAN = Variant(
 SHOWN = re.findall(r"```text\n(.*?)```", text_of("docs/files.md"), re.DOTALL)
 
 
+class Later(datetime):
+    """The clock of a day after the files' last row."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return datetime(2027, 6, 1, tzinfo=tz)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(drafting_cli, "datetime", Later)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -452,7 +452,14 @@ def clear_outliers(records: RecordFrames, now: datetime | None) -> RecordFrames:
 
 
 def describe_outliers(records: RecordFrames, now: datetime | None) -> Iterator[str]:
-    """Yield a line for each column with outliers, with some of them."""
+    """Yield a line for each column with outliers, with some of them, and for a future history."""
+    times = records.cases["occurred_at"].drop_nulls()
+    ahead = times.clear() if now is None else times.filter(times > now)
+    if len(ahead) and 2 * len(ahead) >= len(times):  # then the median is, and none is an outlier
+        yield (
+            f"warning: {len(ahead):,} of {len(times):,} cases occurred in the future, until"
+            f" {cast('datetime', ahead.max()):%Y-%m-%d}; check the dates and --date-format"
+        )
     for outliers in list_outliers(records, now):
         examples = [
             f"{key} ({at:%Y-%m-%d})" for key, at in outliers.rows.head(MAX_NAMED).iter_rows()

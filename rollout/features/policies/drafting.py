@@ -384,6 +384,7 @@ def _report_file(
         hints=(
             *_list_skipped(file),
             *_list_placeholders(file.kind, records),
+            *_list_clock_changes(file.kind, records),
             *_list_doubtful_labels(file),
             *_list_hints(file, records),
             *(_list_blanks(file, records) if has_sets else ()),
@@ -452,6 +453,17 @@ def _list_placeholders(kind: RecordKind, records: RecordFrames) -> Iterator[str]
     for column, part in counts.partition_by("column", as_dict=True, maintain_order=True).items():
         texts = ", ".join(f"{detail} ({n:,})" for _, detail, n in part.iter_rows())
         yield f"read as missing, in {column[0]}: {texts}"
+
+
+def _list_clock_changes(kind: RecordKind, records: RecordFrames) -> Iterator[str]:
+    """Yield how many local times clocks skip or show twice, with the first of each."""
+    reasons = [RemarkReason.GAP_TIME.value, RemarkReason.AMBIGUOUS_TIME.value]
+    is_doubtful = pl.col("reason").is_in(reasons) & (pl.col("records") == kind.value)
+    doubtful = (
+        records.notes.filter(is_doubtful).sort("line").group_by("reason", maintain_order=True)
+    )
+    for _, n, line, detail in doubtful.agg(pl.len(), pl.first("line", "detail")).iter_rows():
+        yield f"warning: times that need their offset: {n:,}, first in line {line}: {detail}"
 
 
 def _list_doubtful_labels(file: RecognizedFile) -> Iterator[str]:

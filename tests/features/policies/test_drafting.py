@@ -100,7 +100,7 @@ def test_less_than_one_percent_is_no_warning(folder):
     damage(folder, "predictions.csv", 1, "0.8", "high")
     done = run()
     assert "1 rejected" in done.stderr
-    assert "warning" not in done.stderr
+    assert "of the rows can't be used" not in done.stderr
 
 
 @pytest.mark.parametrize("count", [6, 7])
@@ -201,6 +201,41 @@ def test_times_that_contradict_each_other_are_refused_with_both(folder):
     assert "13/03/2027 " not in done.stderr.splitlines()[0].partition("; name")[2]
     assert "no order of day and month fits every time: 13/03/2027" in done.stderr
     assert "decide with --date-format day-first or --date-format month-first" in done.stderr
+
+
+def test_local_times_of_a_clock_change_are_named_with_the_first_of_each(folder):
+    rows = {"02:15": 2, "02:45": 3, "03:00": 4}
+    lines = [f"c-{n},mill,2025-03-30T{hour}:00,v1,bear" for hour, n in rows.items()]
+    lines += ["c-5,mill,2025-10-26T02:30:00,v1,bear", "c-6,mill,2025-10-26T02:30:00Z,v1,bear"]
+    head = "case_key,site,occurred_at,model_version,label\n"
+    (folder / "predictions.csv").write_text(head + "\n".join(lines), encoding="utf-8")
+    decisions = "\n".join(f"c-{n},ana,bear" for n in range(2, 7))
+    (folder / "decisions.csv").write_text(f"case_key,reviewer,label\n{decisions}\n")
+    said = run("--timezone", "Europe/Vienna").stderr
+    assert (
+        "warning: times that need their offset: 2, first in line 2: '2025-03-30T02:15:00' does"
+        in said
+    )
+    assert (
+        "warning: times that need their offset: 1, first in line 5: '2025-10-26T02:30:00' exists"
+        in said
+    )
+    assert "need their offset" not in run().stderr
+
+
+@pytest.mark.parametrize(
+    ("years", "warning"),
+    [(["2024", "2025"], ""), (["2024", "2199"], "1 of 2"), (["2198", "2199"], "2 of 2")],
+)
+def test_a_history_in_the_future_is_named(folder, years, warning):
+    rows = [f"c-{year},mill,{year}-03-30T12:00Z,v1,bear" for year in years]
+    head = "case_key,site,occurred_at,model_version,label\n"
+    (folder / "predictions.csv").write_text(head + "\n".join(rows), encoding="utf-8")
+    decisions = "\n".join(f"c-{year},ana,bear" for year in years)
+    (folder / "decisions.csv").write_text(f"case_key,reviewer,label\n{decisions}\n")
+    said = run().stderr
+    text = f"warning: {warning} cases occurred in the future, until 2199-03-30; check the dates"
+    assert (text in said) == bool(warning), said
 
 
 def test_unknown_exposure_is_said_and_can_be_told(folder):
