@@ -1,10 +1,11 @@
 """Start of the commands, each a process of its own; and a stop on a ledger of 10,000 rows.
 
 A command's start is the CPU of its whole process less that of its work. The work is what the same
-command takes when it runs again in the same process, where all is imported. The database has two
-rollouts and few records; in `counted` a version has a counted unit, so that its evidence is read
-and SciPy computes how much is missing. In turns with them runs a Typer program with one command and
-its help, which is the least that such a program takes.
+command takes when it runs again in the same process, where all is imported. Each must end as it
+should, and each run finds its own to stop, apply and erase; only `approve` is refused, as there is
+no proposal. The database has three rollouts and few records; in `counted` a version has a counted
+unit, so that its evidence is read and SciPy computes how much is missing. In turns with them runs a
+Typer program with one command and its help, which is the least that such a program takes.
 """
 
 import os
@@ -23,6 +24,8 @@ from reported_figures import report_figure
 
 STOPS = 9
 RUNS = 3
+REFUSED_CODES: Final = {"approve": 2}
+"""What commands end with that are refused; the others end with 0."""
 MOST_COMMANDS = 99  # of each kind
 FILE_GOAL, DATABASE_GOAL = 0.25, 0.6  # s
 LIMIT: Final = "Typer with its help"
@@ -33,16 +36,16 @@ WITH_DATABASE: Final = (
     "approve ramps P-1 --evidence-hash none --by ana",
     "incidents ramps",
     "proposals ramps",
-    "ledger export ramps --out ledger.jsonl",
+    "ledger export ramps",
     "deliveries ramps",
-    "stop ramps --all --by ana --reason benchmark",
+    "stop ramps --site dock-RUN --by ana --reason benchmark",
     "status ramps",
     "status counted",
-    "apply policy.yaml --by ana",
+    "apply RUN.yaml --by ana",
     "tick ramps",
     "db backup RUN.backup",
     "doctor",
-    "erase case ramps none --by ana --reason benchmark",
+    "erase case RUN --rollout erasable --by ana --reason benchmark",
     "import ramps --predictions p.csv --decisions d.csv --by ana",
 )
 TYPER: Final = """
@@ -50,26 +53,28 @@ import typer
 def main(name: str = "none", count: int = 1) -> None: "Print a name."
 typer.run(main)
 """
-AGAIN: Final = """
+AGAIN_RUNS: Final = ("again-1", "again-2")
+AGAIN: Final = f"""
 import sys, time
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from rollout.cli.main import app
-for run in ("again-1", "again-2"):
+for run in {AGAIN_RUNS}:
     words = [word.replace("RUN", run) for word in sys.argv[1:]]
-    begun = time.process_time()
+    begun, code = time.process_time(), 0
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         try:
             app(words, prog_name="rollout")
-        except SystemExit:
-            pass
+        except SystemExit as end:
+            code = end.code or 0
 print(time.process_time() - begun)
+sys.exit(code)
 """
 POLICY: Final = """
 rollout: ramps
 timezone: UTC
 levers: [{id: parcel, labels: [damaged, sound], answer_within: 2m, unanswered: damaged}]
-sites: [dock]
+sites: [SITES]
 evidence: {unit: case, grace: 1h, verdicts: 1}
 gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
 """
@@ -85,7 +90,8 @@ SET_UP: Final = (
     "users first-admin ana",
     "apply policy.yaml --by ana",
     "users grant-role ana operator --by ana",
-    "ledger export ramps --out ledger.jsonl",
+    f"apply erasable.yaml --by ana --at {COUNTED_AT.isoformat()}",
+    "import erasable --predictions ep.csv --decisions ed.csv --by ana",
     f"apply counted.yaml --by ana --at {COUNTED_AT.isoformat()}",
     "import counted --predictions p.csv --decisions d.csv --by ana",
     "tick counted",
@@ -134,27 +140,44 @@ class CommandStarter:
         url = f"sqlite:///{folder}/rollout.db"
         self._environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
         self._environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed modules have bytecode
+        runs = (*map(str, range(RUNS)), *AGAIN_RUNS)
+        policy = POLICY.replace("SITES", ", ".join(["dock", *(f"dock-{run}" for run in runs)]))
         files = {
-            "policy.yaml": POLICY,
-            "counted.yaml": POLICY.replace("ramps", "counted"),
+            "policy.yaml": policy,
+            "counted.yaml": policy.replace("ramps", "counted"),
+            "erasable.yaml": policy.replace("ramps", "erasable"),
             "p.csv": PREDICTIONS,
             "d.csv": DECISIONS,
+            "ep.csv": _repeat_row(PREDICTIONS, runs),
+            "ed.csv": _repeat_row(DECISIONS, runs),
         }
+        for number, run in enumerate(runs):
+            files[f"{run}.yaml"] = policy.replace(
+                "answer_within: 2m", f"answer_within: {number + 3}m"
+            )
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
         for command in SET_UP:
             self.start(command)
+        export = [sys.executable, "-m", "rollout", "ledger", "export", "ramps"]
+        (folder / "ledger.jsonl").write_text(self.run(export)[1], encoding="utf-8")
 
     def start(self, command: str) -> float:
         """Return the CPU seconds of a whole process."""
-        return self.run([sys.executable, "-m", "rollout", *command.split()])[0]
+        words = command.split()
+        return self.run([sys.executable, "-m", "rollout", *words], _find_code(command))[0]
 
     def measure_again(self, command: str) -> float:
         """Return the CPU seconds that a command takes where all is imported."""
-        return float(self.run([sys.executable, "-c", AGAIN, *command.split()])[1])
+        words = [sys.executable, "-c", AGAIN, *command.split()]
+        return float(self.run(words, _find_code(command))[1])
 
-    def run(self, words: Sequence[str]) -> tuple[float, str]:
-        """Return the CPU seconds of a process, and what it printed."""
+    def run(self, words: Sequence[str], code: int = 0) -> tuple[float, str]:
+        """Return the CPU seconds of a process, and what it printed.
+
+        Raises:
+            RuntimeError: it ended with another code, so it did something else.
+        """
         with (self._folder / "printed.txt").open("w+", encoding="utf-8") as printed:
             process = subprocess.Popen(  # noqa: S603
                 words,
@@ -165,8 +188,19 @@ class CommandStarter:
             )
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode != code:
+                raise RuntimeError(f"{' '.join(words[1:])} ended with {process.returncode}")
             printed.seek(0)
             return usage.ru_utime + usage.ru_stime, printed.read()
+
+
+def _repeat_row(table: str, keys: Sequence[str]) -> str:
+    head, row = table.splitlines(keepends=True)
+    return head + "".join(key + row[row.index(",") :] for key in keys)
+
+
+def _find_code(command: str) -> int:
+    return REFUSED_CODES.get(command.split(maxsplit=1)[0], 0)
 
 
 def _stops() -> tuple[tuple[float, float], list[tuple[float, float]]]:
