@@ -88,7 +88,7 @@ class MeasuredReplica:
         """Take the process' number, its port, its file, keys of clients and one of a user."""
         self._process, self._port, self._database, self._keys = process, port, database, keys
         self._stored, self._user_key = 0, user_key
-        self._cookie = ""
+        self._cookies: dict[str, str] = {}
 
     def read_memory(self) -> MemoryUse:
         """Return what the process that answers holds, and what of it is its own, in MiB."""
@@ -124,14 +124,23 @@ class MeasuredReplica:
 
     def ask_questions(self, count: int) -> None:
         """Ask who decides, every other time as an OpenFeature client does."""
-        flag = f"/ofrep/v1/evaluate/flags/gate.{NAME}.decider"
         line = Line(self._port)
-        for number in range(count):
-            key = self._keys[number % len(self._keys)]
-            if number % 2:
-                line.ask(request(flag, build_flag(number), key))
-            else:
-                line.ask(request(f"/v1/rollouts/{NAME}/assignments", build_question(number), key))
+        until(lambda: self._ask_decider(line, 0) == "model")  # a moment after its start
+        for number in range(1, count):
+            decider = self._ask_decider(line, number)
+            if decider != "model":
+                raise RuntimeError(f"question {number} is answered {decider!r}")
+
+    def _ask_decider(self, line: Line, number: int) -> str:
+        key, site = self._keys[number % len(self._keys)], f"site-{number // 2 % SITES}"
+        if number % 2:
+            flag = build_flag(number)
+            flag["context"]["site"] = site
+            path = f"/ofrep/v1/evaluate/flags/gate.{NAME}.decider"
+            return str(json.loads(line.ask(request(path, flag, key)))["value"])
+        path = f"/v1/rollouts/{NAME}/assignments"
+        question = {**build_question(number), "site": site}
+        return str(json.loads(line.ask(request(path, question, key)))["decider"])
 
     def store_cases(self, count: int) -> None:
         """Send cases of the last hour, each with a prediction and a blind decision."""
@@ -171,11 +180,12 @@ class MeasuredReplica:
             raise RuntimeError(f"{status}: {text[:500]}")
 
     def _open_pages(self) -> int:
-        """Open every kind of page that links lead to; return how many were opened."""
+        """Open every kind of page that links lead to; return how many were shown."""
         self._sign_in()
         waiting = [f"/console{page}".replace("R", f"/rollouts/{NAME}") for page in PAGES]
         opened: set[str] = set()
         alike: dict[str, int] = {}
+        shown = 0
         while waiting and len(opened) < MOST_PAGES:
             path = waiting.pop(0).replace("&amp;", "&")
             kind = re.sub(r"\d+|site-\w+|w\d", "N", path)
@@ -186,8 +196,11 @@ class MeasuredReplica:
             status, text = self._ask("GET", path)
             if status >= 500:
                 raise RuntimeError(f"{path}: {status}")
+            shown += status == 200
             waiting += LINK.findall(text)
-        return len(opened)
+        if shown < len(opened) / 2:  # few lead on to others
+            raise RuntimeError(f"of {len(opened)} pages {shown} are shown")
+        return shown
 
     def _sign_in(self) -> None:
         form = urlencode({"name": "olga", "password": PASSWORD, "to": ""})
@@ -206,14 +219,16 @@ class MeasuredReplica:
         headers: dict[str, str] | None = None,
     ) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
-        headers = headers or {"Cookie": self._cookie, "Sec-Fetch-Site": "same-origin"}
+        cookie = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+        headers = headers or {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
         if kind:
             headers = {**headers, "Content-Type": kind}
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
-        if cookie := answer.getheader("Set-Cookie"):
-            self._cookie = cookie.split(";")[0]
+        for cookie in answer.headers.get_all("Set-Cookie", []):
+            name, _, value = cookie.split(";")[0].partition("=")
+            self._cookies[name] = value
         connection.close()
         return answer.status, text
 
