@@ -124,7 +124,23 @@ def fill(url: str, cases: int, days: int) -> None:
     _approve_all(database, end - 2.5 * HOUR)
     ticker.tick(end - 2 * HOUR)
     ticker.tick(end - HOUR)  # writes the snapshots, unless an earlier one did
+    _check_filled(database, cases)
     database.close()
+
+
+def _check_filled(database: Any, cases: int) -> None:
+    """Raise RuntimeError unless all is counted and most cells are widened: guards watch those."""
+    from sqlalchemy import func, select
+
+    from rollout.data.tables.tables import counted_units
+    from rollout.live.rollout_state import load_rollout_state
+
+    with database.begin_read() as transaction:
+        scope = load_rollout_state(transaction, "bench").scope
+        count = transaction.execute(select(func.count()).select_from(counted_units)).scalar()
+    widened = sum(bool(cell_state.grants) for cell_state in scope.cells.values())
+    if count != 2 * cases or widened < SITES * WINDOWS / 2:  # units of gates and of guards
+        raise RuntimeError(f"{count} units are counted and {widened} cells widened")
 
 
 def _find_end(days: int) -> datetime:
@@ -153,10 +169,13 @@ def tick_twice(url: str, days: int, turn: int) -> dict[str, float]:
 
     ticker, imported = Ticker(Database(url), "bench", f"first-{turn}"), process_time()
     at = _find_end(days) + 2 * turn * HOUR
-    ticker.tick(at)
+    decided = [ticker.tick(at)]
     first = process_time()
-    ticker.tick(at + HOUR)
-    return {"first": first - imported, "process": first, "later": process_time() - first}
+    decided += [ticker.tick(at + HOUR)]
+    later = process_time() - first
+    if None in decided:
+        raise RuntimeError("another process has decided these slots")
+    return {"first": first - imported, "process": first, "later": later}
 
 
 @contextmanager
