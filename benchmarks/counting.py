@@ -94,7 +94,7 @@ def measure(folder: Path, sizes: Sequence[int]) -> Iterator[str]:
             limits.append(_measure_cpu(lambda: group_pairs(frames)) / count * 1e6)  # noqa: B023
             ratios.append(spent[-1] / limits[-1])
             stored, day = stored + count, day + 1
-            if _count_units(database) != 2 * len(VERSIONS) * stored:  # by gates and by guards
+            if count_units(database) != 2 * len(VERSIONS) * stored:  # by gates and by guards
                 raise RuntimeError(f"after {stored:,} cases not all are counted")
         what = f"{stored:,} cases"
         yield str(report_figure(f"{what}: counted, a case", "µs of CPU", spent, 60))
@@ -106,7 +106,8 @@ def measure(folder: Path, sizes: Sequence[int]) -> Iterator[str]:
     database.close()
 
 
-def _count_units(database: Any) -> int:
+def count_units(database: Any) -> int:
+    """Return how many units are counted, by gates and by guards."""
     with database.begin_read() as transaction:
         count: int = transaction.execute(text("SELECT count(*) FROM counted_units")).scalar()
     return count

@@ -11,9 +11,11 @@ from time import process_time
 
 import polars as pl
 from reported_figures import report_figure
+from sqlalchemy import func, select
 
 from rollout.data.database.migrations import upgrade
 from rollout.data.database.session import Database
+from rollout.data.tables.tables import counted_units
 from rollout.engine.decide.commands import Actor
 from rollout.engine.evidence.frames import (
     REMARK_SCHEMA,
@@ -129,7 +131,7 @@ def live_ticks(folder: Path, cells: int) -> Callable[[], str]:
     """Fill a database in a process of its own; return a run of ticks over it."""
     command = [sys.executable, str(Path(__file__)), str(folder), str(cells)]
     subprocess.run(command, check=True)  # noqa: S603 - our own file
-    few = history(100, 1, DAY + 3.5 * HOUR, apart=0)
+    few = history(min(cells, 100), 1, DAY + 3.5 * HOUR, apart=0)
 
     def run() -> str:
         database = Database(_url(folder))
@@ -138,7 +140,10 @@ def live_ticks(folder: Path, cells: int) -> Callable[[], str]:
         idle_ticks = [_took(partial(ticker.tick, DAY + n * HOUR)) for n in (2, 3, 4)]
         rest = _resident()
         import_records(database, "bench", few, DAY + 5 * HOUR)
+        before = _count_units(database)
         some = _took(lambda: ticker.tick(DAY + 6 * HOUR))
+        if _count_units(database) != before + 2 * few.cases.height:  # by gates and by guards
+            raise RuntimeError("the tick has not counted the new pairs")
         report_figure("first tick of a process", "s of CPU", [first])
         report_figure("idle tick", "s of CPU", idle_ticks, 1)
         report_figure("tick with 100 new pairs", "s of CPU", [some])
@@ -148,6 +153,12 @@ def live_ticks(folder: Path, cells: int) -> Callable[[], str]:
         )
 
     return run
+
+
+def _count_units(database: Database) -> int:
+    with database.begin_read() as transaction:
+        query = select(func.count()).select_from(counted_units)
+        return int(transaction.execute(query).scalar_one())
 
 
 def _took(work: Callable[[], object]) -> float:

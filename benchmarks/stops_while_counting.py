@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from counting import build_history
+from counting import VERSIONS, build_history, count_units
 from ingest import find_postgresql, fresh_postgresql
 from live_tick import DAY, START, WINDOWS, policy_text
 from reported_figures import report_figure
@@ -46,7 +46,8 @@ def measure(url: str, cases: int) -> tuple[list[float], float]:
     upgrade(url)
     database = Database(url)
     apply_policy(database, policy_text(WINDOWS * SITES), Actor("bench"), START, salt=bytes(32))
-    import_records(database, "bench", build_history(cases, 0), START)
+    frames = build_history(cases, 0)
+    import_records(database, "bench", frames, START)
     _stop(database, "site-0")
     started = time.perf_counter()
     tick = _start_process(url)
@@ -56,6 +57,8 @@ def measure(url: str, cases: int) -> tuple[list[float], float]:
         time.sleep(PAUSE)
     tick.result()
     seconds = time.perf_counter() - started
+    if not count_units(database) == 2 * len(VERSIONS) * frames.cases.height > 0:
+        raise RuntimeError("the tick has not counted all cases, by gates and by guards")
     database.close()
     return spent, seconds
 
