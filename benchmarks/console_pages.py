@@ -195,6 +195,8 @@ def measured(client: TestClient, path: str, times: int = 5) -> str:
         answer = client.get(path)
         took.append((process_time() - start) * 1000)
         answer.raise_for_status()
+        if answer.history:
+            raise RuntimeError(f"{path} leads to {answer.url}")
         size, sent = len(answer.content), int(answer.headers["content-length"])
     first, later = took[0], median(took[1:])
     report_figure(f"{path}, first", "ms of CPU", [first])

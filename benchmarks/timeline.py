@@ -117,13 +117,16 @@ def measure(client: TestClient, name: str, path: str) -> None:
         wall.append(time.perf_counter() - started)
         cpu.append(time.process_time() - cpu_started)
         answer.raise_for_status()
+        if answer.history:
+            raise RuntimeError(f"{path} leads to {answer.url}")
         size = len(answer.content)
+    most_seconds, most_kb = (MOST_SECONDS, MOST_KB) if name == "API" else (None, None)
     print(report_figure(f"{name}, first of a process", "s", wall[:1]))
-    print(report_figure(f"{name}, later", "s", wall[1:], MOST_SECONDS))
+    print(report_figure(f"{name}, later", "s", wall[1:], most_seconds))
     print(report_figure(f"{name}, later", "s of CPU", cpu[1:]))
     print(report_figure(f"{name}, unpacked", "kB", [size / 1000]))
     sent = int(answer.headers["content-length"]) / 1000
-    print(report_figure(f"{name}, as sent", "kB", [sent], MOST_KB))
+    print(report_figure(f"{name}, as sent", "kB", [sent], most_kb))
 
 
 def main() -> None:
@@ -140,6 +143,8 @@ def main() -> None:
         fill(database, options.cases)
         with sign_in(database, END + timedelta(hours=1)) as client:
             points = sum(len(v["points"]) for v in client.get(PATHS["API"]).json()["versions"])
+            if not points:
+                raise RuntimeError("the timeline is empty")
             print(f"{options.cases * DAYS:,} cases, {points} points of {len(VERSIONS)} versions")
             for name, path in PATHS.items():
                 measure(client, name, path)
