@@ -185,7 +185,7 @@ class MeasuredReplica:
         waiting = [f"/console{page}".replace("R", f"/rollouts/{NAME}") for page in PAGES]
         opened: set[str] = set()
         alike: dict[str, int] = {}
-        shown = 0
+        page_count = 0
         while waiting and len(opened) < MOST_PAGES:
             path = waiting.pop(0).replace("&amp;", "&")
             kind = re.sub(r"\d+|site-\w+|w\d", "N", path)
@@ -196,11 +196,11 @@ class MeasuredReplica:
             status, text = self._ask("GET", path)
             if status >= 500:
                 raise RuntimeError(f"{path}: {status}")
-            shown += status == 200
+            page_count += status == 200
             waiting += LINK.findall(text)
-        if shown < len(opened) / 2:  # few lead on to others
-            raise RuntimeError(f"of {len(opened)} pages {shown} are shown")
-        return shown
+        if page_count < len(opened) / 2:  # few lead on to others
+            raise RuntimeError(f"of {len(opened)} pages {page_count} are shown")
+        return page_count
 
     def _sign_in(self) -> None:
         form = urlencode({"name": "olga", "password": PASSWORD, "to": ""})
