@@ -98,6 +98,9 @@ from rollout.live.rollout_state import RolloutState, retry_on_stale_revision
 from rollout.live.service import PermitSigner, Service
 from rollout.live.versions import record_contents, record_new_versions
 
+SPAN_NAME: Final = (
+    "{0} is what the cases of a clock span at {1} are called: name the episode otherwise"
+)
 SPEAKS_FOR_USER: Final = (
     "{0} reviews here, and the policy does not name the account that sent this as a source of {0}'s"
     " decisions (`evidence.sources`): name it, or let {0} decide here"
@@ -208,7 +211,7 @@ def _ingest_chunk(
             batch.place_decisions()
             batch.record_versions(service.database)
             batch.check_contents()
-            batch.reject_unknown_values()
+            batch.reject_wrong_values()
             batch.reject_model_reviewers(caller, facts.versions)
             batch.set_assignments()
             if facts.has_exposures:  # many review elsewhere
@@ -443,8 +446,18 @@ class _Batch:
                 self._reject(position, build_rejected_record(record, fault))
         self._drop_rejected()
 
-    def reject_unknown_values(self) -> None:
-        """Reject outcomes with a value that the policy has no outcome for."""
+    def reject_wrong_values(self) -> None:
+        """Reject outcomes with a value that the policy has no outcome for, and span names.
+
+        An episode called as a clock span is called would join all cases of its site and time.
+        """
+        spans = self._state.policy.evidence.episode_span
+        for position, case in self._select(Case).items() if spans else ():
+            site, _, place = (case.episode or "").rpartition("@")
+            if site in self._state.policy.sites_by_id and place.removeprefix("-").isdecimal():
+                self._reject(
+                    position, build_rejected_record(case, SPAN_NAME.format(case.episode, site))
+                )
         known_ids = [outcome.id for outcome in self._state.policy.outcomes]
         for position, outcome in self._select(Outcome).items():
             if unknown_ids := outcome.values.keys() - set(known_ids):

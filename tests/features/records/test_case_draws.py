@@ -146,6 +146,17 @@ def test_cases_of_an_episode_share_a_draw(database):
     assert 0 < sum(drawn.values()) < 80
 
 
+@pytest.mark.parametrize(
+    ("policy", "rejected"), [(EPISODES, [True, True, False, False, False, False]), (POLICY, [])]
+)
+def test_nobody_joins_the_span_of_a_site_by_its_name(database, policy, rejected):
+    names = ["hill@123", "hill@-5", "hill@", "hill@12a", "lake@123", "123"]
+    cases = [a_case(f"c{number}", episode=name) for number, name in enumerate(names)]
+    receipts = Box(database, policy).send(*cases)
+    assert [r.status == "rejected" for r in receipts] == (rejected or [False] * len(names))
+    assert [r.reason.partition(" ")[0] for r in receipts if r.reason] == names[: sum(rejected)]
+
+
 def test_prediction_of_undrawn_case_is_kept_and_noted(box):
     box.send(a_case(UNDRAWN[0]), a_case(DRAWN[0]))
     undrawn, drawn = box.send(a_prediction(UNDRAWN[0]), a_prediction(DRAWN[0]))
