@@ -222,14 +222,14 @@ def test_what_another_process_counts_meanwhile_is_not_counted_twice(database):
     assert list_units(database) == sorted(2 * ANA)
 
 
-def count_due(database, page_size=due_counting.PAGE_SIZE):
+def count_due(database, page_size=due_counting.PAGE_SIZE, until=DUE):
     history = RolloutHistory()
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, "lake")
         events = Ledger(transaction, state.rollout).list_events()
         history.add_events(tuple(events), lambda _: state.policy)
     DueCounter(database, state, history, page_size).count_until(
-        find_slot_before(DUE, state.policy.tick)
+        find_slot_before(until, state.policy.tick)
     )
 
 
@@ -408,3 +408,19 @@ def test_a_unit_rests_on_the_outcome_that_made_it_missing(database):
         transaction.execute(delete(outcomes))
     (fault, *_) = EvidenceCheck(database, "lake").check_all().faults
     assert "records changed or are missing" in fault
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_case_moved_to_an_episode_that_is_counted_later_accuses_neither(database):
+    apply_text(database, unit="episode")
+    store(database, build_case("a", "e1"), predict("a"), at=NOON + 90 * MINUTE)  # after its grace
+    count_due(database)
+    late = NOON + 4 * HOUR
+    moved = replace(build_case("a", "e2"), revision=2)
+    other = replace(build_case("b", "e2"), occurred_at=late - MINUTE)
+    store(database, other, predict("b"), moved, at=late)
+    count_due(database, until=late + 2 * HOUR)
+    with database.begin_read() as transaction:
+        units = transaction.execute(select(counted_units.c.unit, counted_units.c.track)).all()
+    assert len({unit for unit, track in units if track == "gate"}) == 2
+    assert EvidenceCheck(database, "lake").check_all().faults == []

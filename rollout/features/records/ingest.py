@@ -451,10 +451,13 @@ class _Batch:
 
         An episode called as a clock span is called would join all cases of its site and time.
         """
-        spans = self._state.policy.evidence.episode_span
-        for position, case in self._select(Case).items() if spans else ():
+        for position, case in self._select(Case).items():
             site, _, place = (case.episode or "").rpartition("@")
-            if site in self._state.policy.sites_by_id and place.removeprefix("-").isdecimal():
+            if (
+                self._state.policy.evidence.episode_span is not None
+                and site in self._state.policy.sites_by_id
+                and place.removeprefix("-").isdecimal()
+            ):
                 self._reject(
                     position, build_rejected_record(case, SPAN_NAME.format(case.episode, site))
                 )

@@ -277,18 +277,27 @@ class CountedUnitCheck(CountedLineCheck[UnitLine]):
 
 
 def _split_by_records(lines: Iterable[LineT]) -> Iterator[list[LineT]]:
-    """Yield groups in which each unit has one set of records.
+    """Yield groups in which each record is behind one set of records.
 
     The lines of a unit rest on different records where one came in between: in another slot, or in
-    the same one, where a second pass counted what a first one had left.
+    the same one, where a second pass counted what a first one had left. A case that was moved to
+    another episode between two counts is behind the units of both.
     """
-    records_by_unit: dict[int, list[bytes]] = defaultdict(list)
+    hashes_by_part: dict[int, dict[int | bytes, bytes]] = defaultdict(dict)
     groups: dict[int, list[LineT]] = defaultdict(list)
     for line in lines:
-        records = records_by_unit[line.unit]
-        if line.record_hashes not in records:
-            records.append(line.record_hashes)
-        groups[records.index(line.record_hashes)].append(line)
+        hashes: bytes = line.record_hashes
+        parts: list[int | bytes] = [line.unit, *split_hashes(hashes)]
+        number = next(
+            (
+                n
+                for n, others in hashes_by_part.items()
+                if all(others.get(part, hashes) == hashes for part in parts)
+            ),
+            len(groups),
+        )
+        hashes_by_part[number].update(dict.fromkeys(parts, hashes))
+        groups[number].append(line)
     yield from groups.values()
 
 
