@@ -268,6 +268,19 @@ def compute_unit_key(
     return f"{site}@{to_instant_micros(at) // (span // MICROSECOND)}"
 
 
+def describe_taken_name(policy: Policy, episode: str | None) -> str:
+    """Return why an episode may not be called so: as the key of a clock span is; else ""."""
+    site, _, place = (episode or "").rpartition("@")
+    return (
+        f"{episode} is what the cases of a clock span at {site} are called: name the episode"
+        " otherwise"
+        if policy.evidence.episode_span is not None
+        and site in policy.sites_by_id
+        and place.removeprefix("-").isdecimal()
+        else ""
+    )
+
+
 def draw_case(
     policy: Policy, service_salt: bytes, key: str, site: str, occurred: int, episode: str | None
 ) -> dict[str, bool]:

@@ -34,6 +34,7 @@ from rollout.data.records.records import (
     load_batch_facts,
 )
 from rollout.data.records.versions import VersionStore
+from rollout.engine.decide.assignment import describe_taken_name
 from rollout.engine.decide.permissions import (
     REVIEWER,
     ROLES_BY_PERMISSION,
@@ -98,9 +99,6 @@ from rollout.live.rollout_state import RolloutState, retry_on_stale_revision
 from rollout.live.service import PermitSigner, Service
 from rollout.live.versions import record_contents, record_new_versions
 
-SPAN_NAME: Final = (
-    "{0} is what the cases of a clock span at {1} are called: name the episode otherwise"
-)
 SPEAKS_FOR_USER: Final = (
     "{0} reviews here, and the policy does not name the account that sent this as a source of {0}'s"
     " decisions (`evidence.sources`): name it, or let {0} decide here"
@@ -452,15 +450,9 @@ class _Batch:
         An episode called as a clock span is called would join all cases of its site and time.
         """
         for position, case in self._select(Case).items():
-            site, _, place = (case.episode or "").rpartition("@")
-            if (
-                self._state.policy.evidence.episode_span is not None
-                and site in self._state.policy.sites_by_id
-                and place.removeprefix("-").isdecimal()
-            ):
-                self._reject(
-                    position, build_rejected_record(case, SPAN_NAME.format(case.episode, site))
-                )
+            fault = describe_taken_name(self._state.policy, case.episode)
+            if fault:
+                self._reject(position, build_rejected_record(case, fault))
         known_ids = [outcome.id for outcome in self._state.policy.outcomes]
         for position, outcome in self._select(Outcome).items():
             if unknown_ids := outcome.values.keys() - set(known_ids):

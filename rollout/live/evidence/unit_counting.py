@@ -158,8 +158,7 @@ def _build_entries(  # noqa: C901 - calls for each case and place took a third o
                     times.append((max(received, decided), track))
             first_at = (occurred // tick + 1) * tick  # the slot after the one in which it occurred
             for at, track in times:
-                slot_at = -(-at // tick) * tick
-                entries.add((max(first_at, slot_at), case_id, track))
+                entries.add((max(first_at, -(-at // tick) * tick), case_id, track))
     return sorted(entries)  # sorted inserts are faster
 
 

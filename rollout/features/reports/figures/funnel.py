@@ -398,8 +398,12 @@ def _is_offered(lever: Lever, answers: pl.Series) -> pl.Series:
         return answers.is_in(offered)
     if lever.number is None:
         return answers.is_in(list(lever.labels))
-    is_offered = is_in_range(lever.number, parse_number(nw.col("answer"))).fill_null(value=False)
-    return nw.from_native(answers.to_frame("answer")).select(is_offered).to_native().to_series()
+    return (
+        nw.from_native(answers.to_frame("answer"))
+        .select(is_in_range(lever.number, parse_number(nw.col("answer"))).fill_null(value=False))
+        .to_native()
+        .to_series()
+    )
 
 
 NEW_VALUE: Final = "NewValue"

@@ -219,8 +219,7 @@ def _compute_log_e(
     )
 
 
-RISK = 0.05
-REQUIRED_LOG_E = -log(RISK)
+REQUIRED_LOG_E = -log(0.05)
 """Log e-value that shows a difference: wrong for at most one version and lever in twenty, at every
 look."""
 
