@@ -338,8 +338,9 @@ def extend_rollout_state(
     is_erased = any(event.erases for event in events)
     scope = ledger.load_scope() if is_erased else apply_events(events, known_state.scope)
     policies = {**known_state.pending, known_state.scope.policy_hash: known_state.policy}
-    known_versions = None if is_erased else versions
-    return _build_state(transaction, known_state.rollout, scope, policies, known_versions)
+    return _build_state(
+        transaction, known_state.rollout, scope, policies, None if is_erased else versions
+    )
 
 
 def _build_state(

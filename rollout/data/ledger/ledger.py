@@ -44,7 +44,6 @@ from rollout.data.ledger.scopes import StoredScopes
 from rollout.data.tables.record_tables import decode_instant
 from rollout.data.tables.tables import (
     account_names,
-    cases,
     evidence_heads,
     incidents,
     ledger,
@@ -53,7 +52,6 @@ from rollout.data.tables.tables import (
     ledger_texts,
     proposals,
     rollouts,
-    tick_slots,
     versions,
 )
 from rollout.engine.decide.projection import apply_events
@@ -611,25 +609,6 @@ class LedgerPages(RolloutRepository):
         ]
 
 
-MAX_RECENT_CASES = 100
-"""Maximum of counted cases a rollout; a page shows it as "or more"."""
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutActivity:
-    """Recent activity of a rollout; None before the first slot or case.
-
-    Attributes:
-        last_slot: the newest slot that is done.
-        last_case_at: when the newest case was received.
-        recent_cases: cases received since a time, at most `MAX_RECENT_CASES`.
-    """
-
-    last_slot: int | None
-    last_case_at: datetime | None
-    recent_cases: int
-
-
 def load_revisions(transaction: Transaction) -> dict[str, str]:
     """Return for each rollout a text that changes with its state.
 
@@ -656,8 +635,7 @@ def find_rollout_head(
         select(value).where(versions.c.rollout == rollouts.c.id).scalar_subquery().label(name)
         for name, value in (("facts", func.count()), ("newest", func.max(versions.c.recorded_at)))
     ]
-    head = (ledger_heads.c.revision, ledger_heads.c.hash, ledger_heads.c.at)
-    query = select(rollouts, *head, *marks).join(
+    query = select(rollouts, ledger_heads, *marks).join(
         ledger_heads, ledger_heads.c.rollout == rollouts.c.id
     )
     return transaction.find(
@@ -679,25 +657,3 @@ def load_heads(transaction: Transaction) -> Mapping[str, tuple[int, StoredLedger
     return {
         row.name: (row.rollout, StoredLedgerHead(row.revision, row.hash, row.at)) for row in rows
     }
-
-
-def load_activity(transaction: Transaction, since: datetime) -> dict[int, RolloutActivity]:
-    """Return the activity of each rollout since a time, by number."""
-    is_natural = (cases.c.rollout == rollouts.c.id, cases.c.planted.is_(None))
-    newest_cases = select(cases.c.received_at).where(*is_natural).order_by(cases.c.case_id.desc())
-    recent = newest_cases.limit(MAX_RECENT_CASES).correlate(rollouts).subquery()
-    query = select(
-        rollouts.c.id,
-        select(func.max(tick_slots.c.slot))
-        .where(tick_slots.c.rollout == rollouts.c.id, tick_slots.c.done_at.is_not(None))
-        .scalar_subquery()
-        .label("last_done"),
-        newest_cases.limit(1).scalar_subquery().label("last_case"),
-        select(func.count())
-        .select_from(recent)
-        .where(recent.c.received_at > since)
-        .scalar_subquery()
-        .label("recent"),
-    )
-    rows = transaction.execute(query)
-    return {row.id: RolloutActivity(row.last_done, row.last_case, row.recent) for row in rows}

@@ -1,4 +1,4 @@
-"""Cases as pages show them: newest first; records of one case, and the newest ones of some."""
+"""Cases as pages show them: newest first, records of one or some, and how many came lately."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -15,10 +15,12 @@ from sqlalchemy import (
     Table,
     and_,
     exists,
+    func,
     select,
 )
 
 from rollout.data.database.rollouts import RolloutRepository, match_cases
+from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import EPISODE, ExternalKeys
 from rollout.data.records.record_rows import parse_record
 from rollout.data.tables.tables import (
@@ -30,6 +32,8 @@ from rollout.data.tables.tables import (
     decisions,
     outcomes,
     predictions,
+    rollouts,
+    tick_slots,
 )
 from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction, RecordT
 from rollout.kernel.calendar.instants import to_instant
@@ -348,3 +352,44 @@ class NewestRecords(RolloutRepository):
 def _is_from_review(record: Prediction | Decision | None) -> bool:
     """Return whether this is a decision from a review task."""
     return isinstance(record, Decision) and record.review is not None
+
+
+MAX_RECENT_CASES = 100
+"""Maximum of counted cases a rollout; a page shows it as "or more"."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutActivity:
+    """Recent activity of a rollout; None before the first slot or case.
+
+    Attributes:
+        last_slot: the newest slot that is done.
+        last_case_at: when the newest case was received.
+        recent_cases: cases received since a time, at most `MAX_RECENT_CASES`.
+    """
+
+    last_slot: int | None
+    last_case_at: datetime | None
+    recent_cases: int
+
+
+def load_activity(transaction: Transaction, since: datetime) -> dict[int, RolloutActivity]:
+    """Return the activity of each rollout since a time, by number."""
+    is_natural = (cases.c.rollout == rollouts.c.id, cases.c.planted.is_(None))
+    newest_cases = select(cases.c.received_at).where(*is_natural).order_by(cases.c.case_id.desc())
+    recent = newest_cases.limit(MAX_RECENT_CASES).correlate(rollouts).subquery()
+    query = select(
+        rollouts.c.id,
+        select(func.max(tick_slots.c.slot))
+        .where(tick_slots.c.rollout == rollouts.c.id, tick_slots.c.done_at.is_not(None))
+        .scalar_subquery()
+        .label("last_done"),
+        newest_cases.limit(1).scalar_subquery().label("last_case"),
+        select(func.count())
+        .select_from(recent)
+        .where(recent.c.received_at > since)
+        .scalar_subquery()
+        .label("recent"),
+    )
+    rows = transaction.execute(query)
+    return {row.id: RolloutActivity(row.last_done, row.last_case, row.recent) for row in rows}

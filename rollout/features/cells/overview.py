@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 from rollout.data.counting.count_queue import CountQueue
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.ledger import MAX_RECENT_CASES, Ledger, RolloutActivity, load_activity
+from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.scopes import TickSlots
+from rollout.data.records.case_pages import MAX_RECENT_CASES, RolloutActivity, load_activity
 from rollout.data.reports.reports import DeliveryStore
 from rollout.engine.decide.permissions import (
     Caller,

@@ -73,7 +73,7 @@ def test_traffic_is_the_newest_case_and_how_many_came_within_an_hour(database, s
 
 
 def test_more_cases_than_are_looked_at_are_said_to_be_more(database, service, monkeypatch):
-    monkeypatch.setattr("rollout.data.ledger.ledger.MAX_RECENT_CASES", 2)
+    monkeypatch.setattr("rollout.data.records.case_pages.MAX_RECENT_CASES", 2)
     monkeypatch.setattr("rollout.features.cells.overview.MAX_RECENT_CASES", 2)
     for n in range(3):
         keep(database, f"c{n}", NOON - MINUTE)

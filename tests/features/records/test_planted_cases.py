@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import delete, func, select, update
 
 from rollout.data.counting.closed_units import PeriodRecords
-from rollout.data.ledger.ledger import Ledger, load_activity
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.case_pages import load_activity
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
 from rollout.data.records.incoming_cases import ExposureStore, PlantedCases, SiteSignStore
