@@ -215,7 +215,7 @@ class ReviewTaskStore(RolloutRepository):
         urgent = available.where(reviews.c.answer_by > at).order_by(reviews.c.answer_by)
         for query in (urgent,) if only_urgent else (urgent, available):
             task = self._lock_first(query.order_by(*QUEUE_ORDER))
-            if task is not None and self._find_spellings(reviewer, [task.case_id]):
+            if task is not None and self._learn_spellings(reviewer, [task.case_id]):
                 return self.claim(
                     reviewer, at, kinds, sites, until, claim_time, only_urgent=only_urgent
                 )
@@ -297,14 +297,14 @@ class ReviewTaskStore(RolloutRepository):
         own_cases = select(reviews.c.case_id).where(reviews.c.rollout == self._rollout.number)
         case_query = own_cases.where(*available, *due).distinct().limit(MAX_COUNTED)
         case_ids = self._transaction.execute(case_query).scalars().all()
-        if self._find_spellings(reviewer, case_ids):
+        if self._learn_spellings(reviewer, case_ids):
             return self.count_available(reviewer, at, kinds, sites, claim_time, due_until=due_until)
         return len(case_ids)
 
-    def _find_spellings(self, reviewer: str, case_ids: Collection[int]) -> bool:
-        """Return whether the reviewer decided cases under other spellings, which are kept.
+    def _learn_spellings(self, reviewer: str, case_ids: Collection[int]) -> bool:
+        """Keep the other spellings under which the reviewer decided cases; return whether any did.
 
-        Databases can't compare names as `fold_name` does.
+        Tasks of such cases are left out from then on: no database compares names as `fold_name`.
         """
         conditions = match_cases(self._transaction, self._rollout, decisions, case_ids)
         names = self._transaction.execute(select(decisions.c.reviewer).where(*conditions)).scalars()
@@ -361,7 +361,7 @@ class ReviewTaskStore(RolloutRepository):
         claim_time: datetime,
     ) -> tuple[ColumnElement[bool], ...]:
         """Return the conditions for a task that a reviewer may claim."""
-        own_names = {name for name in self._spellings if fold_name(name) == fold_name(reviewer)}
+        own_spellings = {name for name in self._spellings if fold_name(name) == fold_name(reviewer)}
         return (
             reviews.c.state == OPEN,
             reviews.c.kind.in_(kinds),
@@ -369,7 +369,7 @@ class ReviewTaskStore(RolloutRepository):
             or_(reviews.c.due_at.is_(None), reviews.c.due_at > at),
             *match_sites(sites),
             _match_case(cases),
-            ~_match_case(decisions, decisions.c.reviewer.in_(sorted({reviewer, *own_names}))),
+            ~_match_case(decisions, decisions.c.reviewer.in_(sorted({reviewer, *own_spellings}))),
             ~_has_other_task(reviewer),
             or_(reviews.c.kind.not_in(BLIND_KINDS), ~_has_seen_content(reviewer)),
             or_(reviews.c.kind != SEEDED, ~self._match_seen_figures(reviewer)),
