@@ -66,8 +66,7 @@ def compute_bands(site: Site, windows: Sequence[Window], monday: date) -> tuple[
 
 def compute_spans(hours: str, site: Site, monday: date) -> tuple[MinuteSpan, ...]:
     """Return when hours apply at a site: of a freeze, or of one window."""
-    window = Window("", hours)
-    return _compute_spans(hours, *_get_clock_site(site, (window,)), monday)
+    return _compute_spans(hours, *_get_clock_site(site, (Window("", hours),)), monday)
 
 
 def _get_clock_site(site: Site, windows: Sequence[Window]) -> tuple[Site]:

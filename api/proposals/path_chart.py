@@ -103,8 +103,7 @@ def _select_latest_paths(paths: Sequence[EvidenceSeries]) -> list[EvidenceSeries
 def _build_chart(
     facts: EvidenceFacts, path: EvidenceSeries, chart_id: str, timezone: str
 ) -> EvidencePathChart:
-    measure = name_measure(path.name, path.unit)
-    title = f"{measure} of {facts.version}, towards {path.to}"
+    title = f"{name_measure(path.name, path.unit)} of {facts.version}, towards {path.to}"
     if path.attempt != facts.attempt:
         title += " (an earlier attempt, which has ended)"
     description = _describe_path(path)

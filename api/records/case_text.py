@@ -59,8 +59,7 @@ def describe_decider(story: ExplainedCase) -> str:
     details = story.case_details
     if details.hidden:
         return "You may still be asked to decide this case."
-    planted = PLANTED_TEXT if details.planted else ""
-    return f"{planted}{_describe_case_decider(story)}"
+    return (PLANTED_TEXT if details.planted else "") + _describe_case_decider(story)
 
 
 def _describe_case_decider(story: ExplainedCase) -> str:

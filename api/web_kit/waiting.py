@@ -63,10 +63,11 @@ def list_pending_tasks(
         _build_approval_task(summary, proposal, visitor)
         for summary, proposal in approvals[:MAX_TASKS]
     ]
-    approval_tasks = [task for task in details if task is not None]
-    stop_tasks = list(_list_stop_tasks(summaries, visitor))
-    incident_tasks = list(_list_incident_tasks(summaries, visitor))
-    tasks = [*stop_tasks, *approval_tasks, *incident_tasks]
+    tasks = [
+        *_list_stop_tasks(summaries, visitor),
+        *(task for task in details if task is not None),
+        *_list_incident_tasks(summaries, visitor),
+    ]
     return tuple(tasks[:MAX_TASKS]), len(tasks) + max(0, len(approvals) - MAX_TASKS)
 
 

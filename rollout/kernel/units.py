@@ -27,6 +27,8 @@ AFTER_DECISION = "(after the decision)"
 AFTER_CLOSING = "after the unit closed"  # why a row is no unit
 NOT_PREDICTED, LATE_CASE = "(not predicted)", "(late case)"
 CASELESS = "(no case)"
+CASELESS_UNIT: Final = "{} without a case"
+"""The key of a unit of episodes that only decisions place, by that of its case or clock span."""
 UNDECIDED = "without a decision"
 """Why a unit is missing that its version predicted in time."""
 SILENT_REASONS: Mapping[str, str] = MappingProxyType(

@@ -15,6 +15,7 @@ from rollout.data.tables.tables import counted_units
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.records import Case, Prediction
+from rollout.features.erasure.erasure import ErasureRequest, erase_case
 from rollout.features.records.decision_places import NO_PLACE
 from rollout.features.records.ingest import build_reader, ingest_items
 from rollout.kernel.units import AFTER_DECISION, CASELESS, NOT_PREDICTED
@@ -25,6 +26,7 @@ from rollout.live.policy_application import apply_policy
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, HOUR, NOON
+from tests.features.erasure.traces import find_traces
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +51,12 @@ tick: 1h
 """
 EPISODES = POLICY.replace("unit: case", "unit: episode\n  episode_span: 1h")
 MINUTE = timedelta(minutes=1)
+MISNAMED = {"key": "c", "site": "quay", "occurred_at": NOON, "episode": "pier without a case"}
 BOX, DESK = (
     Caller(name, is_service_account=True, role_assignments=(AssignedRole(role),))
     for name, role in (("box", "ingest"), ("desk", "ingest-decisions"))
 )
+ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
 BOTH = Caller(
     "box", is_service_account=True, role_assignments=(*BOX.role_assignments, *DESK.role_assignments)
 )
@@ -61,18 +65,19 @@ BOTH = Caller(
 class Mole:
     """A service with a version in use at both sites by day, an hour before noon."""
 
-    def __init__(self, database, policy=POLICY):
+    def __init__(self, database, policy=POLICY, *, episodes=False):
         self.database = database
         apply_policy(
             database, policy, Actor("zoe"), NOON - 5 * HOUR, salt=bytes(32), service_salt=bytes(32)
         )
         self.service = build_service(database, None, ManualClock(NOON - 5 * HOUR))
         for site in ("quay", "hill"):
-            self.send_case(f"first-{site}", site, NOON - 4 * HOUR)
+            facts = {"episode": f"first-{site}"} if episodes else {}
+            self.send_case(f"first-{site}", site, NOON - 4 * HOUR, **facts)
             self.decide(f"first-{site}", NOON - 4 * HOUR + MINUTE)
 
-    def send_case(self, key, site, at, *, received=None, answer="ship"):
-        case = Case(key=key, site=site, occurred_at=at, window="day")
+    def send_case(self, key, site, at, *, received=None, answer="ship", **facts):
+        case = Case(key=key, site=site, occurred_at=at, window="day", **facts)
         prediction = Prediction(key=key, version="v1", answers={"alarm": answer})
         self._send(BOX, [case, prediction], received or at)
 
@@ -253,3 +258,24 @@ def test_one_span_has_one_missing_unit(database):
         ("quay", "day", CASELESS),
         ("quay", "day", "ship"),
     ]
+
+
+def test_a_decision_without_a_case_joins_no_episode_called_as_its_key(database):
+    mole = Mole(database, POLICY.replace("unit: case", "unit: episode"), episodes=True)
+    mole.decide("pier", NOON, site="quay", occurred_at=NOON)
+    mole.send_case("b", "quay", NOON, episode="pier")
+    mole.decide("b", NOON + MINUTE)
+    assert mole.count() == [("b", "quay", "day", "ship"), ("pier", "quay", "day", CASELESS)]
+    receipt, *_ = mole._send(BOX, [case := Case(**MISNAMED)], NOON, all_accepted=False)
+    assert receipt.status == "rejected"
+    assert case.episode in receipt.reason
+
+
+def test_an_erased_case_leaves_no_trace_in_its_units_name(database):
+    mole = Mole(database, POLICY.replace("unit: case", "unit: episode"), episodes=True)
+    mole.decide("kestrel", NOON, site="quay", occurred_at=NOON)
+    assert mole.count() == [("kestrel", "quay", "day", CASELESS)]
+    assert "external_keys.key" in find_traces(database, "kestrel")
+    erase_case(database, ErasureRequest(ADMIN, "moles", "asked", NOON + DAY), "kestrel")
+    assert find_traces(database, "kestrel") == []
+    assert EvidenceCheck(database, "moles").check_all().faults == []

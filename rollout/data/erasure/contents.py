@@ -23,7 +23,6 @@ from sqlalchemy import (
     Table,
     and_,
     delete,
-    exists,
     false,
     or_,
     select,
@@ -71,6 +70,7 @@ from rollout.data.tables.tables import (
 from rollout.engine.records.records import Decision, Personal
 from rollout.kernel.calendar.instants import count_micros, to_micros
 from rollout.kernel.policy.familiarity import NO_VALUE, UNREADABLE
+from rollout.kernel.units import CASELESS_UNIT
 
 ERASED_INTRO: Final = "(erased)"
 UNSPACED: Final = (
@@ -387,6 +387,7 @@ class CaseContents(RolloutRepository):
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         super().__init__(transaction, rollout)
         self._keys = ExternalKeys(transaction, rollout, CASE)
+        self._episodes = ExternalKeys(transaction, rollout, EPISODE)
 
     def find_cases(self, keys: Collection[str]) -> Mapping[str, int]:
         """Return the numbers of cases with contents or a key, also of purged ones."""
@@ -398,14 +399,11 @@ class CaseContents(RolloutRepository):
 
     def list_episode_cases(self, episode: str, limit: int) -> tuple[str, ...]:
         """Return the keys of an episode's first cases that still have records."""
-        episode_keys = ExternalKeys(self._transaction, self._rollout, EPISODE)
-        number = episode_keys.find_ids([episode]) or episode_keys.find_hashed(
-            [episode], ERASED_EPISODE
-        )
+        is_episodes = cases.c.episode.in_(self._find_episode(episode).values())
         query = (
             select(cases.c.case_id)
             .distinct()
-            .where(cases.c.rollout == self._rollout.number, cases.c.episode.in_(number.values()))
+            .where(cases.c.rollout == self._rollout.number, is_episodes)
             .order_by(cases.c.case_id)
             .limit(limit)
         )
@@ -414,8 +412,12 @@ class CaseContents(RolloutRepository):
 
     def has_episode(self, episode: str) -> bool:
         """Return whether an episode has a key, erased or not."""
-        keys = ExternalKeys(self._transaction, self._rollout, EPISODE)
-        return bool(keys.find_ids([episode]) or keys.find_hashed([episode], ERASED_EPISODE))
+        return bool(self._find_episode(episode))
+
+    def _find_episode(self, episode: str) -> Mapping[str, int]:
+        return self._episodes.find_ids([episode]) or self._episodes.find_hashed(
+            [episode], ERASED_EPISODE
+        )
 
     def find_value_holders(
         self, keys: Collection[str], episode_span: timedelta | None
@@ -426,7 +428,7 @@ class CaseContents(RolloutRepository):
         `erase` reads those that came since.
         """
         last_slot = EvidenceStore(self._transaction, self._rollout).get_last_slot()
-        unit_numbers = self._list_units(list(self.find_cases(keys).values()), episode_span)
+        unit_numbers = self._list_units(keys, list(self.find_cases(keys).values()), episode_span)
         unit_values = UnitValues(self._transaction, self._rollout)
         return EarlierHolders(unit_values.find_holders(unit_numbers), last_slot)
 
@@ -453,8 +455,8 @@ class CaseContents(RolloutRepository):
         records_digest = ErasedHashes(self._transaction, self._rollout).store_cases(
             case_ids, revision=revision
         )
-        episode_ids = self._list_episodes(case_ids)
-        unit_numbers = self._list_units(case_ids, episode_span)
+        episode_ids = [*self._list_episodes(case_ids), *self._list_caseless(keys)]
+        unit_numbers = self._list_units(keys, case_ids, episode_span)
         self._delete_queue(case_ids)  # before the lock, as a tick takes its cases before it counts
         with open_purge(self._transaction):
             counts = delete_case_rows(self._transaction, self._rollout, case_ids)
@@ -475,9 +477,8 @@ class CaseContents(RolloutRepository):
 
     def erase_episode_key(self, episode: str) -> str:
         """Replace an episode's key by a hash, which is returned."""
-        keys = ExternalKeys(self._transaction, self._rollout, EPISODE)
-        keys.purge(list(keys.find_ids([episode]).values()), ERASED_EPISODE)
-        return keys.hash_key(episode)
+        self._episodes.purge(self._episodes.find_ids([episode]).values(), ERASED_EPISODE)
+        return self._episodes.hash_key(episode)
 
     def _list_episodes(self, case_ids: Collection[int]) -> list[int]:
         query = select(cases.c.episode).where(
@@ -486,9 +487,16 @@ class CaseContents(RolloutRepository):
         )
         return list(self._transaction.execute(query.distinct()).scalars())
 
-    def _list_units(self, case_ids: Collection[int], span: timedelta | None) -> list[int]:
+    def _list_caseless(self, keys: Collection[str]) -> list[int]:
+        """Return the numbers of the units of episodes that only decisions on the cases place."""
+        return list(self._episodes.find_ids(set(map(CASELESS_UNIT.format, keys))).values())
+
+    def _list_units(
+        self, keys: Collection[str], case_ids: Collection[int], span: timedelta | None
+    ) -> list[int]:
         """Return the numbers of the units of which cases were a part."""
-        return [*case_ids, *self._list_episodes(case_ids), *self._list_spans(case_ids, span)]
+        spans = self._list_spans(case_ids, span)
+        return [*case_ids, *self._list_episodes(case_ids), *self._list_caseless(keys), *spans]
 
     def _list_spans(self, case_ids: Collection[int], span: timedelta | None) -> list[int]:
         """Return the numbers of the clock spans in which cases without an episode were counted."""
@@ -499,23 +507,14 @@ class CaseContents(RolloutRepository):
             cases.c.episode.is_(None),
         )
         rows = self._transaction.execute(query.distinct())
-        keys = {f"{row.site}@{to_micros(row.occurred_at) // count_micros(span)}" for row in rows}
-        return list(ExternalKeys(self._transaction, self._rollout, EPISODE).find_ids(keys).values())
+        names = {f"{row.site}@{to_micros(row.occurred_at) // count_micros(span)}" for row in rows}
+        return list(self._episodes.find_ids(names | set(map(CASELESS_UNIT.format, names))).values())
 
     def _erase_empty_episodes(self, episode_ids: Collection[int]) -> None:
         """Replace the keys of episodes that have no case any more."""
-        empty = [
-            number
-            for number in episode_ids
-            if not self._transaction.execute(
-                select(
-                    exists().where(
-                        cases.c.rollout == self._rollout.number, cases.c.episode == number
-                    )
-                )
-            ).scalar()
-        ]
-        ExternalKeys(self._transaction, self._rollout, EPISODE).purge(empty, ERASED_EPISODE)
+        has_cases = cases.c.rollout == self._rollout.number, cases.c.episode.in_(episode_ids)
+        filled = self._transaction.execute(select(cases.c.episode).distinct().where(*has_cases))
+        self._episodes.purge(set(episode_ids).difference(filled.scalars()), ERASED_EPISODE)
 
     def _delete_queue(self, case_ids: Collection[int]) -> None:
         for table in (count_queue, recent_arrivals):

@@ -41,6 +41,7 @@ from rollout.kernel.policy.familiarity import AttributeValue, format_value
 from rollout.kernel.policy.policy import NEVER, Policy
 from rollout.kernel.policy.stages import Stage
 from rollout.kernel.statistics.sampling import SAMPLING_PURPOSE, compute_sampling_value
+from rollout.kernel.units import CASELESS_UNIT
 
 NO_WINDOW_FITS = "no window fits"
 BELOW_FLOOR = "below the confidence floor"
@@ -269,16 +270,17 @@ def compute_unit_key(
 
 
 def describe_taken_name(policy: Policy, episode: str | None) -> str:
-    """Return why an episode may not be called so: as the key of a clock span is; else ""."""
+    """Return why an episode may not be called so: as units are that have none; else ""."""
     site, _, place = (episode or "").rpartition("@")
-    return (
-        f"{episode} is what the cases of a clock span at {site} are called: name the episode"
-        " otherwise"
-        if policy.evidence.episode_span is not None
-        and site in policy.sites_by_id
-        and place.removeprefix("-").isdecimal()
+    is_span = policy.evidence.episode_span is not None and site in policy.sites_by_id
+    owner = (
+        f"a clock span at {site}"
+        if is_span and place.removeprefix("-").isdecimal()
+        else "a decision without a case"
+        if (episode or "").endswith(CASELESS_UNIT.format(""))
         else ""
     )
+    return owner and f"{episode} is what {owner} is called: name the episode otherwise"
 
 
 def draw_case(

@@ -57,6 +57,7 @@ from rollout.kernel.late_modules import LateModule
 from rollout.kernel.policy.familiarity import FamiliarityRule, encode_case_values
 from rollout.kernel.populations import PLANTED_TRACK
 from rollout.kernel.statistics.sampling import compute_sampling_values
+from rollout.kernel.units import CASELESS_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -133,11 +134,12 @@ def list_guard_cases(cases: pl.DataFrame, sent_cases: pl.DataFrame) -> pl.DataFr
 
 def _build_unit_key(policy: Policy) -> pl.Expr:
     """Return the unit's key: the case, or all of a site within one clock span."""
-    span = policy.evidence.episode_span
-    if policy.evidence.unit == "case" or span is None:
-        return pl.col("case_key")
-    place = pl.col("occurred_us") // count_micros(span)
-    return pl.format("{}@{} without a case", pl.col("site"), place)
+    key, span = pl.col("case_key"), policy.evidence.episode_span
+    if policy.evidence.unit == "case":
+        return key
+    if span is not None:
+        key = pl.format("{}@{}", pl.col("site"), pl.col("occurred_us") // count_micros(span))
+    return pl.format(CASELESS_UNIT, key)
 
 
 UNIT_CASE_COLUMNS: Final = (

@@ -222,8 +222,7 @@ def _draft_rate(records: RecordFrames, sites: Sequence[str]) -> Iterator[str]:
     times = cases["occurred_at"].drop_nulls().sort()
     if not times.len():
         return
-    span = times[-1] - times[0]
-    days = max(1.0, span / DAY)
+    days = max(1.0, (times[-1] - times[0]) / DAY)
     unit = pl.coalesce("episode", "case_key")
     units = cases.filter(pl.col("occurred_at").is_not_null()).select(unit.n_unique()).item()
     yield f"units_per_day: {units / days / len(sites):.3g}".replace("e+0", "e+")

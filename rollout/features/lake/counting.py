@@ -485,8 +485,7 @@ def _build_unit_arrays(counts: UnitCounts, policy: Policy) -> TalliedUnits:
     places = frame["bucket"].to_numpy()
     expanded = frame.select(pl.col(CLASS_COLUMNS).gather(rows)).with_columns(unit=places[rows])
     buckets = np.arange(int(places.max(initial=0)) + 1)
-    keys = pl.Series(map(str, buckets), dtype=pl.String)
-    arrays = build_units(expanded, policy, keys)
+    arrays = build_units(expanded, policy, pl.Series(map(str, buckets), dtype=pl.String))
     unplaced, used = counts.facts.unplaced, counts.facts.used.get(RecordKind.DECISIONS.value, 0)
     return replace(arrays, buckets=buckets, unplaced=UnplacedDecisions(unplaced, used + unplaced))
 

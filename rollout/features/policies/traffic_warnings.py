@@ -72,8 +72,7 @@ def _describe_trouble(guard: Guard) -> tuple[str, float]:
 def _describe_delay(guard: Guard, interval: float, share: float, per_day: float | None) -> str:
     limit = get_limit(guard)
     records = estimate_detection_records(1 - limit, interval, min(1 - share, 1 - 1.01 * limit))
-    fewest = guard.condition.measure.min_records or MIN_BAD_RECORDS
-    records = max(round(records), fewest)
+    records = max(round(records), guard.condition.measure.min_records or MIN_BAD_RECORDS)
     days = f" ({format_days(records / per_day)})" if per_day else ""
     return f"{records:,} records{days}"
 

@@ -114,8 +114,7 @@ def _find_node(path: DocumentPath) -> Mapping[str, Any]:
 def _resolve_reference(node: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the target of a reference; of several choices, the one with keys."""
     if "$ref" in node:
-        name = node["$ref"].rsplit("/", 1)[-1]
-        node = build_policy_schema()["$defs"][name]
+        node = build_policy_schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     choices = [choice for choice in node.get("anyOf", ()) if "properties" in choice]
     return choices[0] if choices else node
 

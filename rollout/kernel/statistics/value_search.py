@@ -178,8 +178,7 @@ def compute_upper_chance(count: int, size: int, total: int, n: int) -> float:
     log_first = float(
         _log_choose(size, count) + _log_choose(n - size, total - count) - _log_choose(n, total)
     )
-    tail = 1.0 + float(np.cumprod(ratios).sum())
-    return min(1.0, float(np.exp(log_first)) * tail)
+    return min(1.0, float(np.exp(log_first)) * (1.0 + float(np.cumprod(ratios).sum())))
 
 
 def _log_choose(n: int, k: int) -> float:
