@@ -32,7 +32,7 @@ from rollout.engine.words.formatting import (
     format_percent,
     format_quantity,
 )
-from rollout.features.cells.cell_table import RECENT_DAYS, CellValuesSummary
+from rollout.features.cells.cell_table import UNFAMILIAR_DAYS, CellValuesSummary
 from rollout.features.reports.figures.agreement import NumberAgreement
 from rollout.features.reports.pages.number_charts import choose_differences
 from rollout.features.stops import stops
@@ -272,7 +272,7 @@ def _build_table(
     }
     notes += [HOLDING_NOTE.format(name) for name in sorted(unfamiliar & {*sliced})]
     return ValueTable(
-        share=describe_unfamiliar_share(summary.recent, RECENT_DAYS),
+        share=describe_unfamiliar_share(summary.recent, UNFAMILIAR_DAYS),
         rows=tuple(_build_row(c, is_blind=is_blind) for c in summary.values[:MAX_VALUE_ROWS]),
         notes=(*notes, *([HIDDEN_NOTE] if is_blind else [])),
     )

@@ -18,7 +18,7 @@ from rollout.engine.words.formatting import (
     join_words,
 )
 from rollout.engine.words.state_text import CLOSED_PROPOSALS, describe_hold
-from rollout.features.cells.cell_table import RECENT_DAYS, CellValuesSummary
+from rollout.features.cells.cell_table import UNFAMILIAR_DAYS, CellValuesSummary
 from rollout.features.proposals.proposal_details import Proposal
 from rollout.kernel.calendar.instants import ALWAYS_WINDOW, SHADOW, Cell
 from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor
@@ -221,7 +221,7 @@ def build_meaning(
                         if version == details.version
                     ),
                     describe_familiar_cases(policy),
-                    describe_unfamiliar_share(values.recent, RECENT_DAYS) if values else "",
+                    describe_unfamiliar_share(values.recent, UNFAMILIAR_DAYS) if values else "",
                 ),
             )
         ),

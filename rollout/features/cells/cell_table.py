@@ -383,7 +383,7 @@ def _find_cases(
     return sorted(case_ids)[-MAX_NUMBER_CASES:]
 
 
-RECENT_DAYS: Final = 30
+UNFAMILIAR_DAYS: Final = 30
 """Days of the share of unfamiliar units, up to today."""
 
 
@@ -411,7 +411,7 @@ def load_cell_values(
     if state.policy.evidence.familiar is None or cell not in state.policy.cell_set:
         return {}
     zone = ZoneInfo(state.policy.sites_by_id[cell.site].timezone)
-    first_day = (at.astimezone(zone) - timedelta(days=RECENT_DAYS - 1)).date().toordinal()
+    first_day = (at.astimezone(zone) - timedelta(days=UNFAMILIAR_DAYS - 1)).date().toordinal()
     closed_slot = find_slot_before(at - state.policy.evidence.grace, state.policy.tick)
     return {
         version: _summarize_view(view, first_day, closed_slot)

@@ -367,11 +367,11 @@ def _describe_unfamiliar(
 ) -> str:
     """Return which share of the cell's units gates don't speak of; "" if of all."""
     from rollout.engine.words.familiar_text import describe_unfamiliar_share
-    from rollout.features.cells.cell_table import RECENT_DAYS, load_cell_values
+    from rollout.features.cells.cell_table import UNFAMILIAR_DAYS, load_cell_values
 
     cell = Cell(proposal.site, proposal.window)
     summary = load_cell_values(service, state, cell, at).get(proposal.version)
-    return "" if summary is None else describe_unfamiliar_share(summary.recent, RECENT_DAYS)
+    return "" if summary is None else describe_unfamiliar_share(summary.recent, UNFAMILIAR_DAYS)
 
 
 def describe_proposal(  # noqa: PLR0913 - all that a message may say
