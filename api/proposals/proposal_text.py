@@ -1,4 +1,4 @@
-"""A proposal in words: question, effect of an approval, result, and what delays it.
+"""A proposal in words: question, effect of an approval, result, evidence, and what delays it.
 
 Once it is approved, the text says when it takes effect.
 """
@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from api.web_kit.figures import format_arm_counts
 from api.web_kit.page import format_time_span
-from rollout.engine.decide.proposals import list_proposal_holds
+from rollout.engine.decide.proposals import (
+    list_proposal_holds,
+)
 from rollout.engine.decide.scope import find_acting_version
 from rollout.engine.decide.widening_steps import format_decided_floor
 from rollout.engine.words.familiar_text import describe_familiar_cases, describe_unfamiliar_share
 from rollout.engine.words.formatting import (
+    capitalize_first,
+    format_bound_value,
+    format_count,
+    format_estimate,
+    format_percent,
     format_quantity,
     format_zoned_time,
     join_words,
@@ -20,8 +28,16 @@ from rollout.engine.words.formatting import (
 from rollout.engine.words.state_text import CLOSED_PROPOSALS, describe_hold
 from rollout.features.cells.cell_table import UNFAMILIAR_DAYS, CellValuesSummary
 from rollout.features.proposals.proposal_details import Proposal
+from rollout.features.proposals.proposal_evidence import (
+    GateMinimumProgress,
+    ProposalEvidence,
+    ReadingComparison,
+)
 from rollout.kernel.calendar.instants import ALWAYS_WINDOW, SHADOW, Cell
+from rollout.kernel.facts import RECENT_DAYS
+from rollout.kernel.measures import Condition, Statistic
 from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor
+from rollout.kernel.policy.gates import round_down
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import (
     Stage,
@@ -29,6 +45,7 @@ from rollout.kernel.policy.stages import (
     describe_sample_share,
     describe_share,
 )
+from rollout.kernel.statistics.evidence import ConditionEvidence
 from rollout.live.rollout_state import RolloutState
 
 OPEN, APPROVED = "open", "approved"
@@ -365,3 +382,170 @@ def find_grant_end(state: RolloutState, details: Proposal) -> datetime | None:
     cell_state = state.scope.get_cell_state(Cell(details.site, details.window), details.version)
     ends = [grant.until for grant in cell_state.grants if grant.stage == details.to]
     return min((end for end in ends if end < details.expires_at), default=None)
+
+
+NO_VALUE: Final = "–"
+
+
+MET, NOT_MET = "met", "not met"
+
+
+TURNED_TEXT: Final = (
+    "the counts speak rather against the threshold than for it: an e-value below 1; or a minimum"
+    " isn't met"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionRow:
+    """A condition in the table; `now` describes today's evidence."""
+
+    name: str
+    counted: str
+    share: str
+    bound: str
+    threshold: str
+    met: bool
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequirementRow:
+    """A minimum of the gate: its count, its threshold, whether it is met."""
+
+    name: str
+    have: str
+    threshold: str
+    met: bool
+
+
+def build_condition_rows(
+    readings: tuple[ReadingComparison, ...], policy: Policy
+) -> tuple[ConditionRow, ...]:
+    """Return the rows of the conditions whose figures could be parsed."""
+    return tuple(
+        _build_row(reading, reading.frozen, policy)
+        for reading in readings
+        if reading.frozen is not None
+    )
+
+
+def _build_row(
+    reading: ReadingComparison, frozen: ConditionEvidence, policy: Policy
+) -> ConditionRow:
+    return ConditionRow(
+        name=_format_row_name(frozen.condition, policy),
+        counted=format_evidence_counts(frozen, policy),
+        share=format_evidence_estimate(frozen),
+        bound=format_evidence_bound(frozen),
+        threshold=frozen.condition.threshold_text
+        if frozen.condition.at_least
+        else f"at most {frozen.condition.threshold_text}",
+        met=frozen.is_met,
+        now=_describe_change(reading.current, frozen, policy),
+    )
+
+
+def _format_row_name(condition: Condition, policy: Policy) -> str:
+    """Return the measure, for costs with its unit: `Cost, mean days late per unit`."""
+    name, unit = capitalize_first(condition.name), condition.find_unit(policy.charter.cost_in)
+    if condition.population.has_gain:
+        return f"{name}, per unit"
+    return f"{name}, mean {unit} per unit" if unit else name
+
+
+def _describe_change(
+    current: ConditionEvidence | None, frozen: ConditionEvidence, policy: Policy
+) -> str:
+    if current is None:
+        return "no longer required"
+    if current.counts == frozen.counts:
+        return "unchanged"
+    bound = format_evidence_bound(current)
+    side = "at least" if current.condition.at_least else "at most"
+    least = "" if bound == NO_VALUE else f", {side} {bound}"
+    return f"{format_evidence_counts(current, policy)}{least}: {MET if current.is_met else NOT_MET}"
+
+
+def format_evidence_counts(evidence: ConditionEvidence, policy: Policy) -> str:
+    """Format the counts: agreeing units for shares, units by cost level for costs."""
+    counts = evidence.counts
+    if evidence.condition.measure.statistic is Statistic.MEAN:
+        levels = zip(policy.cost_levels, counts, strict=True)
+        return (
+            ", ".join(
+                f"{format_count(count)} at cost {level:g}" for level, count in levels if count
+            )
+            or "0"
+        )
+    if evidence.condition.measure.statistic is Statistic.DIFFERENCE:
+        return format_arm_counts(counts)
+    if len(counts) == 2:
+        return f"{format_count(counts[0])} of {format_count(sum(counts))}"
+    return f"{format_count(sum(counts))} with two decisions"
+
+
+def format_evidence_estimate(evidence: ConditionEvidence) -> str:
+    """Format the observed share or mean cost."""
+    if evidence.estimate is None:
+        return NO_VALUE
+    if evidence.condition.population.has_gain:
+        return evidence.condition.population.outcome.format_amount(evidence.estimate)
+    return format_estimate(evidence.condition.measure.name, evidence.estimate)
+
+
+def format_evidence_bound(evidence: ConditionEvidence) -> str:
+    """Format the bound with enough digits not to read like its threshold."""
+    if evidence.bound is None:
+        return NO_VALUE
+    condition = evidence.condition
+    if condition.population.has_gain:
+        return condition.population.outcome.format_amount(round_down(evidence.bound))
+    return format_bound_value(
+        condition.measure.name, evidence.bound, condition.threshold, at_least=condition.at_least
+    )
+
+
+def describe_void_risk(evidence: ProposalEvidence) -> str:
+    """Describe what becomes of a proposal whose gate isn't met now, "" if it is met."""
+    if evidence.has_turned:
+        return f"The evidence has turned ({TURNED_TEXT}): the next tick voids this proposal."
+    current = [reading.current for reading in evidence.readings if reading.current is not None]
+    if all(condition.is_met for condition in current):
+        return ""
+    return (
+        "The evidence doesn't meet the gate now, but an approval still counts and the last one "
+        f"still takes effect: only evidence that has turned ({TURNED_TEXT}) voids the proposal."
+    )
+
+
+def build_requirement_rows(progress: GateMinimumProgress) -> tuple[RequirementRow, ...]:
+    """Return the rows of the gate's minimums, as counted now."""
+    decided, closed, minimum = progress.decided, progress.closed, progress.minimum
+    days, limit = f"Missing, last {RECENT_DAYS} days", progress.missing_at_most
+    return (
+        _build_minimum_row("Units", decided.decided, minimum.units),
+        _build_minimum_row("Days", decided.days, minimum.days),
+        _build_minimum_row("Reviewers", decided.reviewers, minimum.reviewers),
+        _build_missing_row("Missing units", (closed.missing, closed.closed), limit),
+        _build_missing_row(days, (closed.recent_missing, closed.recent_closed), limit),
+    )
+
+
+def _build_missing_row(
+    name: str, counts: tuple[int, int], missing_at_most: float
+) -> RequirementRow:
+    missing, closed = counts
+    share_text = f", {format_percent(missing / closed)}" if closed else ""
+    return RequirementRow(
+        name,
+        f"{format_count(missing)} of {format_count(closed)}{share_text}",
+        f"at most {format_percent(missing_at_most, 0)}",
+        missing <= missing_at_most * closed,
+    )
+
+
+def _build_minimum_row(name: str, count: int, minimum: int) -> RequirementRow:
+    return RequirementRow(
+        name, format_count(count), f"at least {format_count(minimum)}", count >= minimum
+    )

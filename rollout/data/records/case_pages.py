@@ -1,6 +1,6 @@
 """Cases as pages show them: newest first, records of one or some, and how many came lately."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from sqlalchemy import (
     select,
 )
 
-from rollout.data.database.rollouts import RolloutRepository, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import EPISODE, ExternalKeys
 from rollout.data.records.record_rows import parse_record
@@ -35,9 +35,19 @@ from rollout.data.tables.tables import (
     rollouts,
     tick_slots,
 )
-from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction, RecordT
+from rollout.engine.records.records import (
+    Action,
+    Case,
+    Decision,
+    Outcome,
+    Prediction,
+    RecordT,
+)
 from rollout.kernel.calendar.instants import to_instant
-from rollout.kernel.policy.evidence_sources import ACCOUNT, name_sender
+from rollout.kernel.policy.evidence_sources import (
+    ACCOUNT,
+    name_sender,
+)
 from rollout.kernel.units import group_pairs
 
 
@@ -393,3 +403,19 @@ def load_activity(transaction: Transaction, since: datetime) -> dict[int, Rollou
     )
     rows = transaction.execute(query)
     return {row.id: RolloutActivity(row.last_done, row.last_case, row.recent) for row in rows}
+
+
+def count_case_records(
+    transaction: Transaction, rollout: Rollout, case_ids: Collection[int]
+) -> Counter[int]:
+    """Return by case how many records are stored, in all revisions.
+
+    Records are only added, or all deleted with their case: as many as before are the same ones.
+    """
+    row_counts: Counter[int] = Counter()
+    for table in (cases, predictions, decisions, outcomes):
+        query = select(table.c.case_id, func.count().label("n")).group_by(table.c.case_id)
+        conditions = match_cases(transaction, rollout, table, case_ids)
+        for row in transaction.execute(query.where(*conditions)).all():
+            row_counts[row.case_id] += row.n
+    return row_counts

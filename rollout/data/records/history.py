@@ -8,7 +8,6 @@ Frames are built column by column, with instants as the numbers that are stored:
 dictionary a row took half of a read, and aware datetimes a hundred times as long as numbers.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
@@ -27,7 +26,6 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
-    func,
     select,
     type_coerce,
     union,
@@ -36,6 +34,7 @@ from sqlalchemy import (
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
+from rollout.data.records.versions import find_first_receipts, select_first_received
 from rollout.data.tables.record_tables import InstantType, JsonType, decode_instant, encode_json
 from rollout.data.tables.tables import cases, decisions, outcomes, predictions, reviews
 from rollout.data.tables.tables import outcomes as stored_outcomes
@@ -397,44 +396,6 @@ def build_probability_frame(keys: Mapping[int, str], rows: Iterable[Row[Any]]) -
     return pl.DataFrame(values, schema=PROBABILITY_SCHEMA, orient="row")
 
 
-PredictionKey = tuple[int, str]
-Receipt = tuple[int, int]  # in microseconds
-BEFORE_ALL = -(2**63)  # of a prediction without a time of its own
-
-
-def find_first_receipts(rows: Iterable[Row[Any]]) -> dict[PredictionKey, Receipt]:
-    """Return when the first revision of each prediction was received, and its own time."""
-    receipts: dict[PredictionKey, Receipt] = {}
-    for row in rows:
-        own_time = BEFORE_ALL if row.at is None else row.at
-        key, receipt = (row.case_id, row.version), (row.received_at, own_time)
-        receipts[key] = min(receipts.get(key, receipt), receipt)
-    return receipts
-
-
-def select_first_received(
-    rows: Collection[Row[Any]],
-    receipts: Mapping[PredictionKey, Receipt],
-    first_names: Mapping[str, str],
-) -> list[Row[Any]]:
-    """Return one prediction a case and version, of all its names the one received first.
-
-    Of several that came in one batch it is the first by its time, as in a replay of files, then
-    that of the version's first name, then of its older one. A sender could otherwise choose among
-    answers after the human decision.
-    """
-    places = {name: place for place, name in enumerate(first_names, start=1)}
-    ordered = sorted(
-        rows,
-        key=lambda row: (receipts[row.case_id, row.version], places.get(row.version, 0)),
-    )
-    selected: dict[PredictionKey, Row[Any]] = {}
-    for row in ordered:
-        selected.setdefault((row.case_id, first_names.get(row.version, row.version)), row)
-    row_ids = {id(row) for row in selected.values()}
-    return [row for row in rows if id(row) in row_ids]
-
-
 def use_first_names(frame: pl.DataFrame, first_names: Mapping[str, str]) -> pl.DataFrame:
     """Return a frame with a column `version`, with the first name of each version."""
     return frame.with_columns(pl.col("version").replace(dict(first_names)))
@@ -725,19 +686,3 @@ def _select_own_predictions(
     """Return which cases were predicted by accounts that sent outcomes, also of other cases."""
     senders = {row.sender for row in outcome_rows if row.source_kind == ACCOUNT}
     return build_own_predictions(keys, (row for row in prediction_rows if row.sender in senders))
-
-
-def count_case_records(
-    transaction: Transaction, rollout: Rollout, case_ids: Collection[int]
-) -> Counter[int]:
-    """Return by case how many records are stored, in all revisions.
-
-    Records are only added, or all deleted with their case: as many as before are the same ones.
-    """
-    row_counts: Counter[int] = Counter()
-    for table in (cases, predictions, decisions, outcomes):
-        query = select(table.c.case_id, func.count().label("n")).group_by(table.c.case_id)
-        conditions = match_cases(transaction, rollout, table, case_ids)
-        for row in transaction.execute(query.where(*conditions)).all():
-            row_counts[row.case_id] += row.n
-    return row_counts

@@ -1,16 +1,25 @@
 """Model versions: names, contents, when each came into use, and training cutoffs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, func, select
+from sqlalchemy import (
+    Row,
+    bindparam,
+    func,
+    select,
+)
 
 from rollout.data.database.append_failures import UnreadableRowsError
 from rollout.data.database.bulk import fetch_rows, insert_once
 from rollout.data.database.rollouts import RolloutRepository
-from rollout.data.tables.record_tables import decode_instant, encode_instant, predictions
+from rollout.data.tables.record_tables import (
+    decode_instant,
+    encode_instant,
+    predictions,
+)
 from rollout.data.tables.tables import versions
 from rollout.kernel.calendar.instants import MICROSECOND
 
@@ -173,3 +182,45 @@ def _add_facts(stored: StoredVersion | None, row: Row[Any]) -> StoredVersion:
         return StoredVersion(first_seen_at, info, row.recorded_at)
     declared_at = stored.declared_at if stored.info.content else row.recorded_at
     return StoredVersion(stored.first_seen_at, info, declared_at)
+
+
+PredictionKey = tuple[int, str]
+
+
+Receipt = tuple[int, int]  # in microseconds
+
+
+BEFORE_ALL = -(2**63)  # of a prediction without a time of its own
+
+
+def find_first_receipts(rows: Iterable[Row[Any]]) -> dict[PredictionKey, Receipt]:
+    """Return when the first revision of each prediction was received, and its own time."""
+    receipts: dict[PredictionKey, Receipt] = {}
+    for row in rows:
+        own_time = BEFORE_ALL if row.at is None else row.at
+        key, receipt = (row.case_id, row.version), (row.received_at, own_time)
+        receipts[key] = min(receipts.get(key, receipt), receipt)
+    return receipts
+
+
+def select_first_received(
+    rows: Collection[Row[Any]],
+    receipts: Mapping[PredictionKey, Receipt],
+    first_names: Mapping[str, str],
+) -> list[Row[Any]]:
+    """Return one prediction a case and version, of all its names the one received first.
+
+    Of several that came in one batch it is the first by its time, as in a replay of files, then
+    that of the version's first name, then of its older one. A sender could otherwise choose among
+    answers after the human decision.
+    """
+    places = {name: place for place, name in enumerate(first_names, start=1)}
+    ordered = sorted(
+        rows,
+        key=lambda row: (receipts[row.case_id, row.version], places.get(row.version, 0)),
+    )
+    selected: dict[PredictionKey, Row[Any]] = {}
+    for row in ordered:
+        selected.setdefault((row.case_id, first_names.get(row.version, row.version)), row)
+    row_ids = {id(row) for row in selected.values()}
+    return [row for row in rows if id(row) in row_ids]

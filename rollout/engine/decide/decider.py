@@ -3,8 +3,7 @@
 `decide` is pure: it changes no argument, writes no log and reads no clock. Narrowing comes first
 and is never refused because of the rollout's state.
 
-A tick voids and expires open proposals, and applies approved ones. Operators ask for takeovers and
-renewals.
+A tick voids and expires open proposals, and applies approved ones.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,16 +61,14 @@ from rollout.engine.decide.policy_changes import (
 )
 from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.proposals import (
-    are_lower_gates_met,
     compute_gate_hash,
-    compute_renewal_start,
-    find_obstacle,
     get_version,
     list_proposal_facts,
     list_proposal_holds,
     list_takeover_levels,
+    propose_renewal,
+    propose_takeover,
     raise_due_proposals,
-    raise_proposal,
 )
 from rollout.engine.decide.scope import (
     NOTHING_AGAINST,
@@ -87,8 +84,6 @@ from rollout.engine.decide.widening_steps import (
     find_acting_index,
     get_wave,
     list_widening_steps,
-    select_renewal_floor,
-    select_takeover_floor,
 )
 from rollout.engine.events import (
     ENGINE,
@@ -137,7 +132,6 @@ from rollout.kernel.facts import (
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence, find_floor_index
 from rollout.kernel.policy.gates import GateReading, read_gate, read_renewal
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.words import say_requirement
 
 
 def update_open_proposals(pending: PendingEvents, tick: Tick) -> None:
@@ -350,143 +344,6 @@ def begin_next_attempt(command: BeginNextAttempt, pending: PendingEvents) -> Non
         pending.void_proposal(state.proposal, NEXT_ATTEMPT, by=command.by.name)
         stage = state.grants[-1].stage if state.grants else SHADOW
         pending.narrow(command, cell, version, stage, stage, restart=True)
-
-
-def propose_takeover(command: ProposeTakeover, pending: PendingEvents) -> None:
-    """Propose a takeover to an allowed stage level, if its gates are met."""
-    cell, version = command.cell, command.version
-    stage_level = _find_takeover_level(command, pending)
-    if _is_open(pending, "takeover", command):
-        return
-    evidence, floors = select_takeover_floor(
-        pending.scope,
-        pending.policy,
-        (cell, version),
-        stage_level,
-        command.evidence.get((cell, version), VersionEvidence()),
-    )
-    state = pending.scope.get_cell_state(cell, version)
-    risk_share = state.risk_share
-    reading = read_gate(
-        pending.policy, cell, stage_level, risk_share, evidence.attempt, evidence.attempt
-    )
-    if not reading.is_met or not are_lower_gates_met(
-        pending.policy, cell, stage_level, risk_share, evidence
-    ):
-        raise NotEligibleError(
-            f"{version} may not take over {cell} yet: {_describe_unmet(reading)}"
-        )
-    if not state.has_begun:
-        raise NotEligibleError(
-            f"{version} may not take over {cell} yet: the next tick numbers its attempt and fixes"
-            " its share of the risk; propose it after that tick"
-        )
-    reading = replace(reading, floors=floors)
-    raise_proposal(pending, "takeover", cell, version, stage_level, reading, by=command.by.name)
-
-
-def _find_takeover_level(command: ProposeTakeover, pending: PendingEvents) -> int:
-    scope, policy = pending.scope, pending.policy
-    holder = scope.get_holder(command.cell)
-    if get_version(scope, command.version).retired:
-        raise NotEligibleError(
-            f"{command.version} is retired; a version that is served may take over"
-        )
-    if holder is None or holder == command.version:
-        raise NotEligibleError(
-            f"no other version acts in {command.cell}; the gate widens it by itself"
-        )
-    holder_state = scope.get_cell_state(command.cell, holder)
-    ceiling = policy.compute_ceiling(command.cell, pending.at)
-    held_levels = list_takeover_levels(policy, holder_state, pending.at)
-    allowed_levels = [level for level in held_levels if level <= ceiling]
-    stage_level = policy.stage_ids.index(command.to) if command.to in policy.stage_ids else 0
-    if stage_level not in allowed_levels:
-        allowed_stages = ", ".join(policy.stage_ids[level] for level in allowed_levels) or "none"
-        raise NotEligibleError(
-            f"a takeover of {command.cell} may go to {allowed_stages}, not to {command.to}"
-        )
-    if policy.find_gate(stage_level, command.cell) is None:
-        raise NotEligibleError(
-            f"the policy has no gate to {command.to} for {command.cell} any more; add one first"
-        )
-    return stage_level
-
-
-def propose_renewal(command: ProposeRenewal, pending: PendingEvents) -> None:
-    """Propose to renew a grant in its last fifth, as a tick would.
-
-    Not earlier: a free choice of the day would allow picking one with good evidence.
-    """
-    cell, version = command.cell, command.version
-    stage_level = _find_renewal_level(command, pending)
-    if _is_open(pending, "renewal", command):
-        return
-    floors = pending.scope.get_cell_state(cell, version).grants[stage_level - 1].floors
-    evidence = command.evidence.get((cell, version), VersionEvidence())
-    evidence = select_renewal_floor(pending.policy, evidence, floors)
-    reading = read_renewal(
-        pending.policy, cell, stage_level, evidence.spans.get(command.to, EvidenceCounts())
-    )
-    if not reading.is_met:
-        raise NotEligibleError(
-            f"{command.to} of {cell} may not be renewed yet: {_describe_unmet(reading)}"
-        )
-    reading = replace(reading, floors=floors)
-    raise_proposal(pending, "renewal", cell, version, stage_level, reading, by=command.by.name)
-
-
-def _find_renewal_level(command: ProposeRenewal, pending: PendingEvents) -> int:
-    policy, cell, to = pending.policy, command.cell, command.to
-    get_version(pending.scope, command.version)
-    state = pending.scope.get_cell_state(cell, command.version)
-    stage_level = policy.stage_ids.index(to) if to in policy.stage_ids else 0
-    if not 0 < stage_level <= compute_held_level(policy, state, pending.at):
-        raise NotEligibleError(f"{command.version} holds no grant of {to} in {cell}")
-    if not policy.is_reachable(cell, stage_level, pending.at):
-        raise NotEligibleError(f"the policy leads {cell} to {to} no more; it may only lapse")
-    renewal_start = compute_renewal_start(policy, state, stage_level)
-    if pending.at < renewal_start:
-        raise NotEligibleError(
-            f"the last fifth of the grant begins {renewal_start.isoformat()}; ask then"
-        )
-    return stage_level
-
-
-def _is_open(pending: PendingEvents, kind: str, command: ProposeTakeover | ProposeRenewal) -> bool:
-    """Return whether the proposal is open.
-
-    Raises:
-        NotEligibleError: it is not open and may not be raised.
-    """
-    cell, version = command.cell, command.version
-    proposal_id = pending.scope.get_cell_state(cell, version).proposal
-    if proposal_id is None:
-        _check_can_propose(pending, cell, version)
-        return False
-    proposal = pending.scope.proposals[proposal_id]
-    if (proposal.kind, proposal.to) != (kind, command.to):
-        raise NotEligibleError(f"{proposal_id} of {version} is open there; approve or reject it")
-    return True
-
-
-def _check_can_propose(pending: PendingEvents, cell: Cell, version: str) -> None:
-    reason = find_obstacle(pending, cell, version)
-    if reason:
-        raise NotEligibleError(f"nothing of {version} is proposed in {cell} now: {reason}")
-
-
-def _describe_unmet(reading: GateReading) -> str:
-    empty_gains = [
-        f"no unit counts for {item.condition}: a version has such units only where it acts, once"
-        " their deadlines have passed; wait for them, or propose a lower stage"
-        for item in reading.readings
-        if item.gain is not None and not len(item.gain.units)
-    ]
-    return (
-        "; ".join((*map(say_requirement, reading.unmet_requirements), *empty_gains))
-        or "its evidence does not reach the gate's thresholds"
-    )
 
 
 MAX_OPEN_VERSIONS = 20

@@ -251,8 +251,7 @@ def rewrite_percents(texts: pl.Series) -> pl.Series:
     >>> rewrite_percents(pl.Series(["93.1", "7 %", "high"])).to_list()
     ['93.1e-2', '7e-2', 'high']
     """
-    clean = pl.col("text").str.strip_chars()
-    number = clean.str.strip_suffix("%").str.strip_chars()
+    number = pl.col("text").str.strip_chars().str.strip_suffix("%").str.strip_chars()
     rewritten = pl.when(number.str.contains(_PLAIN)).then(number + "e-2").otherwise("text")
     return pl.DataFrame({"text": texts}).select(rewritten.alias(texts.name)).to_series()
 

@@ -3,6 +3,7 @@
 They format what events refer to: proposals, approvers, cells, local times.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -70,7 +71,9 @@ from rollout.engine.ledger.access_events import (
     UserEnabled,
     UserErased,
 )
-from rollout.engine.words.evidence_text import describe_fresh_fact
+from rollout.engine.words.evidence_text import (
+    describe_fresh_fact,
+)
 from rollout.engine.words.formatting import (
     format_cell_name,
     format_count,
@@ -595,3 +598,25 @@ def _(event: KeyCreated) -> str:
 @describe_access_event.register
 def _(event: OneTimeLinkCreated) -> str:
     return f"a one-time link is created for {event.user or 'the first admin'}"
+
+
+STAGE_EVENTS: Final = ("Widened", "TakenOver", "Narrowed", "GrantExpired")
+
+
+def count_events(timeline: Sequence[EventDescription]) -> tuple[Counter[str], Counter[str]]:
+    """Return the number of events by kind, and of those that moved a stage's floor alone.
+
+    The first number has none of the second: a stage that stays is neither widened nor narrowed. Nor
+    is one whose version began its next attempt.
+    """
+    stages: dict[tuple[str | None, str | None], tuple[str | None, str | None]] = {}
+    kinds, floor_steps = Counter[str](), Counter[str]()
+    for event in timeline:
+        if event.kind == "Narrowed" and event.to is None:
+            continue
+        cell, now = (event.site, event.window), (event.version, event.to)
+        has_stayed = event.kind in {"Widened", "Narrowed"} and stages.get(cell) == now
+        (floor_steps if has_stayed else kinds)[event.kind] += 1
+        if event.kind in STAGE_EVENTS:
+            stages[cell] = now
+    return kinds, floor_steps

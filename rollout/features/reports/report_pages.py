@@ -13,7 +13,7 @@ from rollout.features.reports.figures.report_version import (
 )
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.json_report import FACTS_ADAPTER
-from rollout.features.reports.pages.summary import render_message_summary
+from rollout.features.reports.pages.text_report import render_message_summary
 
 
 def format_page(body: Mapping[str, Any], report_format: str, view: str | None) -> str:

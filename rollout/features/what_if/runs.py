@@ -135,8 +135,7 @@ def _compute_shares(inputs: ReportInputs) -> pl.DataFrame:
     decided = assign_deciders(inputs)
     if not decided.height:
         return WhatIfRecords(inputs.records).shares
-    is_familiar = pl.col("unfamiliar").is_null()
-    share = pl.when(is_familiar).then("reviewed_share").otherwise(1.0)
+    share = pl.when(pl.col("unfamiliar").is_null()).then("reviewed_share").otherwise(1.0)
     return decided.select("case_key", share=share)
 
 

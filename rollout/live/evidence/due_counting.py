@@ -34,9 +34,8 @@ from rollout.data.counting.top_losses import LossRow, StoredLosses
 from rollout.data.counting.unit_records import CountedRecords, UnitRecords
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.records.case_pages import CasePages
+from rollout.data.records.case_pages import CasePages, count_case_records
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
-from rollout.data.records.history import count_case_records
 from rollout.data.records.versions import VersionStore
 from rollout.data.tables.record_tables import GATE, OUTCOME, RECORD_UNSEALED, decode_instant
 from rollout.engine.events import CasesErased, NameErased

@@ -7,7 +7,7 @@ import pytest
 
 from api.cells.cell_gates import _describe_condition
 from api.cells.pages import build_measure_readings
-from api.proposals.pages import build_condition_rows
+from api.proposals.proposal_text import build_condition_rows
 from api.web_kit.figures import list_brief_grounds
 from api.web_kit.page import create_environment
 from rollout.features.cells.cells import Gain, GainArm

@@ -23,8 +23,8 @@ from rollout.features.reports.pages.charts import draw_charts
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.report_tiles import build_cell_rows, build_tiles
 from rollout.features.reports.pages.section_summaries import SECTIONS
-from rollout.features.reports.pages.summary import describe_results, render_message_summary
-from rollout.features.reports.pages.text_report import render_text_report
+from rollout.features.reports.pages.summary import describe_results
+from rollout.features.reports.pages.text_report import render_message_summary, render_text_report
 from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.policy.gates import GainReading, read_gate
 from rollout.kernel.policy_files.reader import parse_policy

@@ -16,8 +16,7 @@ from rollout.engine.files.parts import UnknownSourceError
 from rollout.features.replay.replay import build_replay_command, replay_files
 from rollout.features.replay.requests import read_request_records
 from rollout.features.reports.pages.html_report import render_html_report
-from rollout.features.reports.pages.summary import render_message_summary
-from rollout.features.reports.pages.text_report import render_text_report
+from rollout.features.reports.pages.text_report import render_message_summary, render_text_report
 from rollout.kernel.policy_files.reader import load_policy
 from tests.engine.slots.facts import compute_replay_facts
 from tests.features.replay.test_replay import an_order, rows

@@ -39,7 +39,10 @@ from rollout.features.reports.figures.cell_timeline import (
     compute_cell_timelines,
 )
 from rollout.features.reports.figures.drift import DriftFigures, compute_drift
-from rollout.features.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
+from rollout.features.reports.figures.evidence_facts import (
+    EvidenceFacts,
+    compute_evidence_facts,
+)
 from rollout.features.reports.figures.funnel import (
     FileRowCounts,
     Funnel,
@@ -115,7 +118,10 @@ from rollout.features.reports.figures.reviewers import (
     compute_anchoring,
     compute_review_quality,
 )
-from rollout.features.reports.figures.slices import SliceSearch, compute_slice_searches
+from rollout.features.reports.figures.slices import (
+    SliceSearch,
+    compute_slice_searches,
+)
 from rollout.features.reports.figures.timeline_parts import CellTimeline
 from rollout.features.reports.inputs.divergences import (
     DivergenceFigures,
@@ -140,7 +146,12 @@ from rollout.features.reports.inputs.losses import LossFigures, compute_losses
 from rollout.features.reports.inputs.pairs import (
     build_assisted_pairs,
 )
-from rollout.kernel.calendar.instants import Cell, CellVersion, count_micros, format_duration
+from rollout.kernel.calendar.instants import (
+    Cell,
+    CellVersion,
+    count_micros,
+    format_duration,
+)
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.intervals import (
@@ -618,3 +629,15 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
     """Return the facts that follow from the inputs; the same inputs give the same facts."""
     material = ReportMaterial(inputs)
     return ReportFacts(**{name: compute(material) for name, compute in COMPUTATIONS.items()})
+
+
+def list_other_narrowings(facts: ReportFacts) -> list[EventDescription]:
+    """Return the narrowings without an estimate of when errors began, oldest first."""
+    explained = {(row.site, row.window, row.narrowed_at) for row in facts.hindsights}
+    return [
+        event
+        for event in facts.events
+        if event.kind == "Narrowed"
+        and event.to is not None
+        and (event.site, event.window, event.at) not in explained
+    ]

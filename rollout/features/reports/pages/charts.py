@@ -322,8 +322,7 @@ def _compute_range(
     margin = 0.1 * (high - low) or 0.05
     if is_difference(measure):
         return low - margin, high + margin
-    largest = inf if is_amount(measure) else 1.0
-    return max(0.0, low - margin), min(largest, high + margin)
+    return max(0.0, low - margin), min(inf if is_amount(measure) else 1.0, high + margin)
 
 
 def _describe_latest_point(path: EvidenceSeries) -> str:

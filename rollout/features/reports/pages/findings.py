@@ -25,7 +25,7 @@ from rollout.engine.words.formatting import (
     to_sentence,
 )
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
-from rollout.features.reports.figures.facts import ReportFacts
+from rollout.features.reports.figures.facts import ReportFacts, list_other_narrowings
 from rollout.features.reports.figures.funnel import EXPOSURE_UNKNOWN, ONLY_ASSISTED
 from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.figures.oversight import Hindsight
@@ -38,7 +38,6 @@ from rollout.features.reports.pages.summary import (
     describe_conflicts,
     describe_gain,
     describe_set_remedy,
-    list_other_narrowings,
 )
 from rollout.kernel.calendar.instants import SHADOW, Cell
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rollout.engine.words.event_text import count_events
 from rollout.engine.words.formatting import (
     NO_BREAK_SPACE,
     NO_DATA,
@@ -33,7 +34,6 @@ from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.inputs.inputs import CellStages
 from rollout.features.reports.pages.summary import (
-    count_events,
     describe_arms,
     describe_gain,
     format_amount,

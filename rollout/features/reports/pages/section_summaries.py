@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rollout.engine.records.reviews import HUMANS_DISAGREE
+from rollout.engine.words.event_text import count_events
 from rollout.engine.words.formatting import (
     NO_DATA,
     choose_words,
@@ -24,12 +25,7 @@ from rollout.features.reports.figures.methods import NaiveOpening
 from rollout.features.reports.inputs.losses import UNSURE
 from rollout.features.reports.pages.number_charts import choose_differences
 from rollout.features.reports.pages.report_tiles import describe_stage_changes
-from rollout.features.reports.pages.summary import (
-    count_events,
-    format_span,
-    select_agreements,
-    summarize_gains,
-)
+from rollout.features.reports.pages.summary import format_span, select_agreements, summarize_gains
 from rollout.kernel.calendar.instants import SHADOW
 
 LOSS_KIND_NAMES = {

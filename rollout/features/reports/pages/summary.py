@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, Protocol
 
-from rollout.engine.words.event_text import EventDescription
 from rollout.engine.words.evidence_text import describe_late_senders, describe_spell
 from rollout.engine.words.formatting import (
     choose_words,
@@ -29,7 +28,7 @@ from rollout.engine.words.formatting import (
 )
 from rollout.features.reports.figures.agreement import AgreementFigures
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts, FloorEvidence
-from rollout.features.reports.figures.facts import ReportFacts
+from rollout.features.reports.figures.facts import ReportFacts, list_other_narrowings
 from rollout.features.reports.figures.funnel import (
     EXPOSURE_UNKNOWN,
     LATE,
@@ -96,27 +95,7 @@ def _describe_effect(row: UnfamiliarCases) -> str:
     )
 
 
-STAGE_EVENTS: Final = ("Widened", "TakenOver", "Narrowed", "GrantExpired")
 MIN_UNITS: Final = 30  # fewer say little about a share
-
-
-def count_events(timeline: Sequence[EventDescription]) -> tuple[Counter[str], Counter[str]]:
-    """Return the number of events by kind, and of those that moved a stage's floor alone.
-
-    The first number has none of the second: a stage that stays is neither widened nor narrowed. Nor
-    is one whose version began its next attempt.
-    """
-    stages: dict[tuple[str | None, str | None], tuple[str | None, str | None]] = {}
-    kinds, floor_steps = Counter[str](), Counter[str]()
-    for event in timeline:
-        if event.kind == "Narrowed" and event.to is None:
-            continue
-        cell, now = (event.site, event.window), (event.version, event.to)
-        has_stayed = event.kind in {"Widened", "Narrowed"} and stages.get(cell) == now
-        (floor_steps if has_stayed else kinds)[event.kind] += 1
-        if event.kind in STAGE_EVENTS:
-            stages[cell] = now
-    return kinds, floor_steps
 
 
 def describe_held_floors(facts: ReportFacts) -> Iterator[str]:
@@ -329,21 +308,6 @@ def format_gain_interval(gain: GainFacts) -> str:
     return f"{format_signed(gain.lower, 2)} to {format_signed(gain.upper, 2)}"
 
 
-ESCAPES: Final = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!&$@"} | {"\n": " ", "\r": " "})
-
-
-def list_other_narrowings(facts: ReportFacts) -> list[EventDescription]:
-    """Return the narrowings without an estimate of when errors began, oldest first."""
-    explained = {(row.site, row.window, row.narrowed_at) for row in facts.hindsights}
-    return [
-        event
-        for event in facts.events
-        if event.kind == "Narrowed"
-        and event.to is not None
-        and (event.site, event.window, event.at) not in explained
-    ]
-
-
 MAX_DAYS_UNSAID = 30  # from the last case to the instant of the headline
 MAX_NAMED = 3  # cells and narrowings listed one by one
 HIGH_MISSING_SHARE = 0.05  # share of missing decisions that is worth reporting
@@ -437,21 +401,6 @@ def _describe_version(version: ReportVersion) -> str:
     due = "" if version.due is None else f" It can become final on {version.due.isoformat()}."
     open_text = format_quantity(version.uncounted_units, "unit is", "units are")
     return f"Version {version.version}, PROVISIONAL: {open_text} still open.{due}"
-
-
-def render_message_summary(facts: ReportFacts, view: str | None = None) -> str:
-    """Return the text of a message to readers of one view, as Markdown that names can't change."""
-    results = (f"- {escape_markdown(line)}" for line in describe_results(facts, view))
-    return "\n".join((*map(escape_markdown, describe_report(facts)), "", *results))
-
-
-def escape_markdown(text: str) -> str:
-    r"""Return a text with Markdown escaped, for untrusted names and labels.
-
-    >>> escape_markdown("a|b <img> @all")
-    'a\\|b \\<img\\> \\@all'
-    """
-    return text.translate(ESCAPES)
 
 
 def _describe_unusable(facts: ReportFacts) -> Iterator[str]:

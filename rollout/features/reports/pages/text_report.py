@@ -11,7 +11,9 @@ from typing import Final
 
 from rollout.engine.records.records import UNREADABLE_REASONS
 from rollout.engine.words.event_kinds import is_in_timeline
-from rollout.engine.words.evidence_text import describe_losses
+from rollout.engine.words.evidence_text import (
+    describe_losses,
+)
 from rollout.engine.words.formatting import (
     NO_BREAK_SPACE,
     format_cell_name,
@@ -31,7 +33,10 @@ from rollout.engine.words.formatting import (
     wrap_text,
 )
 from rollout.engine.words.state_text import describe_remark
-from rollout.features.reports.figures.agreement import NumberAgreement, SetAgreement
+from rollout.features.reports.figures.agreement import (
+    NumberAgreement,
+    SetAgreement,
+)
 from rollout.features.reports.figures.comparison import (
     CellAgreement,
     Comparison,
@@ -40,7 +45,11 @@ from rollout.features.reports.figures.comparison import (
 )
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts
-from rollout.features.reports.figures.funnel import FileRowCounts, Funnel, RowExample
+from rollout.features.reports.figures.funnel import (
+    FileRowCounts,
+    Funnel,
+    RowExample,
+)
 from rollout.features.reports.figures.next_step import NO_COUNTED_DECISION, describe_uncounted
 from rollout.features.reports.figures.review_plan import (
     HOPELESS_CHANCE,
@@ -58,7 +67,10 @@ from rollout.features.reports.pages.report_tiles import (
 from rollout.features.reports.pages.summary import describe_report, describe_results
 from rollout.kernel.statistics.agreement import AgreementCoefficient
 from rollout.kernel.statistics.forecast import HORIZON, RUNS
-from rollout.kernel.units import FULL_OVERLAP, group_pairs
+from rollout.kernel.units import (
+    FULL_OVERLAP,
+    group_pairs,
+)
 
 MAX_CELLS = 20  # labels and cells that are listed; JSON has all
 TextRow = Sequence[str]
@@ -586,3 +598,21 @@ def _format_share(share: float) -> str:
     if 0 < share < MIN_WHOLE_PERCENT or 1 - MIN_WHOLE_PERCENT < share < 1:
         return f"{'under 1' if share < MIN_WHOLE_PERCENT else 'over 99'}{NO_BREAK_SPACE}%"
     return format_percent(share, 0)
+
+
+ESCAPES: Final = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!&$@"} | {"\n": " ", "\r": " "})
+
+
+def render_message_summary(facts: ReportFacts, view: str | None = None) -> str:
+    """Return the text of a message to readers of one view, as Markdown that names can't change."""
+    results = (f"- {escape_markdown(line)}" for line in describe_results(facts, view))
+    return "\n".join((*map(escape_markdown, describe_report(facts)), "", *results))
+
+
+def escape_markdown(text: str) -> str:
+    r"""Return a text with Markdown escaped, for untrusted names and labels.
+
+    >>> escape_markdown("a|b <img> @all")
+    'a\\|b \\<img\\> \\@all'
+    """
+    return text.translate(ESCAPES)

@@ -5,13 +5,12 @@ from dataclasses import replace
 import pytest
 
 from rollout.features.reports import report_pages
-from rollout.features.reports.pages.summary import (
-    describe_report,
-    describe_results,
+from rollout.features.reports.pages.summary import describe_report, describe_results
+from rollout.features.reports.pages.text_report import (
     escape_markdown,
     render_message_summary,
+    render_text_report,
 )
-from rollout.features.reports.pages.text_report import render_text_report
 from rollout.features.reports.report_pages import format_page
 
 
