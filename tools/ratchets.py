@@ -8,6 +8,7 @@ what a posted case, a widening tick and an approval do (tests/tools/measured_wor
 |---|---|
 | statements | statements of rollout and api, docstrings left out |
 | modules, empty_modules | Python files there; those that have at most a docstring |
+| long_modules, full_folders | modules of more than 700 lines; folders of more than 25 modules |
 | twin_classes | classes of four fields or more that share 70 % with another, no sibling |
 | template_lines | lines of templates with more than 160 characters |
 | function_p99 | statements of a function that 99 % of all functions don't exceed |
@@ -24,6 +25,7 @@ import json
 import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,7 +54,7 @@ KINDS = {
     "Population": ("rollout/kernel/populations.py", "rollout/kernel/facts.py"),
 }
 """Bases whose subclasses nobody asks for but the modules named here."""
-LONG_LINE = 160
+LONG_LINE, LONG_MODULE, FULL_FOLDER = 160, 700, 25
 FEW_FIELDS = 4
 ALIKE = 0.7
 FRAMEWORK_BASES = frozenset(
@@ -66,6 +68,11 @@ class CodeModule:
 
     path: Path
     tree: ast.Module
+
+    @property
+    def length(self) -> int:
+        """Its lines."""
+        return self.tree.body[-1].end_lineno or 0 if self.tree.body else 0
 
     @cached_property
     def statements(self) -> int:
@@ -151,6 +158,10 @@ def count_tree(root: Path, words_by_option: dict[str, list[str]]) -> dict[str, i
         "statements": sum(module.statements for module in modules),
         "modules": len(modules),
         "empty_modules": sum(module.statements == 0 for module in modules),
+        "long_modules": sum(module.length > LONG_MODULE for module in modules),
+        "full_folders": sum(
+            n > FULL_FOLDER for n in Counter(module.path.parent for module in modules).values()
+        ),
         "twin_classes": count_twins(list(list_classes(modules))),
         "template_lines": sum(len(line) > LONG_LINE for line in templates),
         "function_p99": find_function_p99(modules),

@@ -65,6 +65,11 @@ def test_a_name_outside_conditions_is_none(line):
     assert not ratchets.CodeModule(ROOT, ast.parse(line)).conditions
 
 
+@pytest.mark.parametrize(("text", "length"), [("", 0), ("x = 1\n\ny = (\n    2\n)\n", 5)])
+def test_a_module_is_as_long_as_its_last_statement_ends(text, length):
+    assert ratchets.CodeModule(ROOT, ast.parse(text)).length == length
+
+
 def test_statements_leave_docstrings_out():
     assert (
         ratchets.count_statements(
