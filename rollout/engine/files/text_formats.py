@@ -1,7 +1,8 @@
 """How a file writes numbers, times and labels: recognized from its texts, and read.
 
 A time is read in the form of ISO 8601 with date and time of day: `T` or a space between them,
-seconds and their fraction optional, an offset (`Z`, `+02:00`, `+0200`, `+02`) optional. Times in
+seconds and their fraction optional, an offset (`Z`, `+02:00`, `+0200`, `+02`) optional. Digits are
+ASCII alone; the class for digits has others too, of which casts make nothing or an error. Times in
 other forms that the file is known to use are rewritten to it first; else dates alone and numbers of
 seconds are rejected. A time without offset is local to its site's zone. In the repeated hour of the
 autumn change the earlier instant is used; a time in the gap of the spring change is read with the
@@ -40,10 +41,10 @@ if TYPE_CHECKING:
 
 
 TIME_PATTERN = (
-    r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?"
-    r"(?:[Zz]|[+-]\d{2}(?::?\d{2})?)?$"
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?"
+    r"(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?$"
 )
-OFFSET_PATTERN = r"([Zz]|[+-]\d{2}(?::?\d{2})?)$"
+OFFSET_PATTERN = r"([Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 TIMES_SCHEMA: Schema = {
     "local": pl.Datetime("us"),
     "offset": pl.Int32(),
@@ -180,7 +181,7 @@ def _parse_general(times: pl.DataFrame) -> pl.DataFrame:
         suffix=pl.col("text").str.extract(OFFSET_PATTERN),
     )
     if times["text"].str.contains("[.,]").any():
-        digits = pl.col("text").str.extract(r"[.,](\d+)").str.pad_end(6, "0").str.slice(0, 6)
+        digits = pl.col("text").str.extract(r"[.,]([0-9]+)").str.pad_end(6, "0").str.slice(0, 6)
         fraction = pl.duration(microseconds=digits.cast(pl.Int64, strict=False).fill_null(0))
         parsed = parsed.with_columns(local=pl.col("local") + fraction)
     minutes = {suffix: _parse_offset(suffix) for suffix in parsed["suffix"].unique().drop_nulls()}
@@ -212,12 +213,12 @@ def _parse_offset(suffix: str) -> int | None:
     return (60 * hours + minutes) * (-1 if suffix[0] == "-" else 1)
 
 
-_COMMA = r"^[+-]?\d+,\d+\s*%?$"
-_POINT = r"^[+-]?\d*\.\d+\s*%?$"
-_GROUPS_BY_POINT = r"^[+-]?\d{1,3}(?:\.\d{3})+$"
-_GROUPED_COMMA = r"^[+-]?\d{1,3}(?:\.\d{3})+,\d+$"
-_PLAIN = r"^\+?\d+(?:\.\d+)?$"
-_SIGNED = r"^\+?\d+(?:[.,]\d+)?\s*%$"
+_COMMA = r"^[+-]?[0-9]+,[0-9]+\s*%?$"
+_POINT = r"^[+-]?[0-9]*\.[0-9]+\s*%?$"
+_GROUPS_BY_POINT = r"^[+-]?[0-9]{1,3}(?:\.[0-9]{3})+$"
+_GROUPED_COMMA = r"^[+-]?[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+$"
+_PLAIN = r"^\+?[0-9]+(?:\.[0-9]+)?$"
+_SIGNED = r"^\+?[0-9]+(?:[.,][0-9]+)?\s*%$"
 MIN_PERCENT_SHARE = 0.9
 """Share of confidences above 1 from which they are in percent."""
 MIN_PERCENT = 50
@@ -308,23 +309,29 @@ def _recognize_scale(numbers: pl.Series, file: str) -> bool | ReadingQuestion:
 
 
 _CLOCK = (
-    r"(?:[T,]|,? )\s*(?<hour>\d{1,2}):(?<minute>\d{2})(?::(?<second>\d{2}(?:[.,]\d+)?))?"
-    r"\s*(?<half>[AaPp]\.?[Mm]\.?)?\s*(?<offset>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
+    r"(?:[T,]|,? )\s*(?<hour>[0-9]{1,2}):(?<minute>[0-9]{2})"
+    r"(?::(?<second>[0-9]{2}(?:[.,][0-9]+)?))?"
+    r"\s*(?<half>[AaPp]\.?[Mm]\.?)?\s*(?<offset>[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)?$"
 )
 _MARK = r"[./-]"
-_NUMERIC = rf"^(?<first>\d{{1,2}}){_MARK}(?<second_part>\d{{1,2}}){_MARK}(?<year>\d{{4}})" + _CLOCK
+_NUMERIC = (
+    rf"^(?<first>[0-9]{{1,2}}){_MARK}(?<second_part>[0-9]{{1,2}}){_MARK}(?<year>[0-9]{{4}})"
+    + _CLOCK
+)
 _PATTERNS = {
     "day-first": _NUMERIC.replace("<first>", "<day>").replace("<second_part>", "<month>"),
     "month-first": _NUMERIC.replace("<first>", "<month>").replace("<second_part>", "<day>"),
-    "basic": r"^(?<year>\d{4})(?<month>\d{2})(?<day>\d{2})[Tt](?<hour>\d{2})(?<minute>\d{2})"
-    r"(?<second>\d{2}(?:[.,]\d+)?)?(?<half>[AaPp][Mm])?(?<offset>[Zz]|[+-]\d{2}(?::?\d{2})?)?$",
-    "year-first": rf"^(?<year>\d{{4}}){_MARK}(?<month>\d{{1,2}}){_MARK}(?<day>\d{{1,2}})" + _CLOCK,
+    "basic": r"^(?<year>[0-9]{4})(?<month>[0-9]{2})(?<day>[0-9]{2})"
+    r"[Tt](?<hour>[0-9]{2})(?<minute>[0-9]{2})(?<second>[0-9]{2}(?:[.,][0-9]+)?)?"
+    r"(?<half>[AaPp][Mm])?(?<offset>[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?$",
+    "year-first": rf"^(?<year>[0-9]{{4}}){_MARK}(?<month>[0-9]{{1,2}}){_MARK}(?<day>[0-9]{{1,2}})"
+    + _CLOCK,
 }
 _PLAIN_NAMES = ("year-first", "basic")
 """Forms that can't be taken for another one."""
-_UNIX = {"unix-seconds": r"^\d{9,10}(?:\.\d+)?$", "unix-milliseconds": r"^\d{13}$"}
-_OFFSET = r"(?:[Zz]|UTC|GMT|\d[+-]\d{2}(?::?\d{2})?)$|^\d{9,13}(?:\.\d+)?$"
-_COMPACT = r"^\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d$"
+_UNIX = {"unix-seconds": r"^[0-9]{9,10}(?:\.[0-9]+)?$", "unix-milliseconds": r"^[0-9]{13}$"}
+_OFFSET = r"(?:[Zz]|UTC|GMT|[0-9][+-][0-9]{2}(?::?[0-9]{2})?)$|^[0-9]{9,13}(?:\.[0-9]+)?$"
+_COMPACT = r"^[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])[0-5][0-9]$"
 """2605131405 can be 13 May 2026, 14:05; few Unix seconds look like it."""
 MAX_MONTH = 12
 
@@ -351,8 +358,8 @@ def _rewrite(date_format: str) -> pl.Expr:
     if date_format in _UNIX:
         digits = 9 if date_format == "unix-seconds" else 6
         matching = pl.when(clean.str.contains(_UNIX[date_format])).then(clean)
-        whole = matching.str.extract(r"^(\d+)").cast(pl.Int64) * 10 ** (digits - 3)
-        fraction = matching.str.extract(r"\.(\d+)$").str.pad_end(6, "0").str.slice(0, 6)
+        whole = matching.str.extract(r"^([0-9]+)").cast(pl.Int64) * 10 ** (digits - 3)
+        fraction = matching.str.extract(r"\.([0-9]+)$").str.pad_end(6, "0").str.slice(0, 6)
         micros = whole + fraction.cast(pl.Int64, strict=False).fill_null(0)
         instant: pl.Expr = micros.cast(pl.Datetime("us"))
         return instant.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
@@ -441,7 +448,7 @@ def _collect_other_texts(columns: Iterable[pl.Series]) -> pl.Series:
 
 def _is_possible(numeric: pl.Series, day: int, month: int) -> pl.Series:
     """Return where the numbers at these positions are a day and a month."""
-    parts = numeric.str.extract_all(r"\d+")
+    parts = numeric.str.extract_all(r"[0-9]+")
     days = parts.list.get(day).cast(pl.Int16, strict=False)
     months = parts.list.get(month).cast(pl.Int16, strict=False)
     return days.is_between(1, 31) & months.is_between(1, MAX_MONTH)

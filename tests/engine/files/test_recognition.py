@@ -75,6 +75,7 @@ def test_a_delimiter_splits_every_row_like_the_header(text, delimiter):
         (["2705031405"], "--date-format"),
         (["2705031405", "1700000000"], ("unix-seconds",)),
         (["01.02.2027 10:00"], "--date-format"),
+        (["١٧٠٠٠٠٠٠٠٠", "١٣.٠٣.٢٠٢٧ 10:00"], ()),
         (["13.03.2027 10:00", "03.13.2027 10:00"], "--date-format"),
     ],
 )
@@ -93,6 +94,9 @@ def test_an_order_of_day_and_month_fits_every_time_or_is_asked_for(texts, format
         ("2026/5/3 4:05 UTC", "year-first", "2026-05-03T04:05:00Z"),
         ("1777781106.25", "unix-seconds", "2026-05-03T04:05:06.250Z"),
         ("1777781106250", "unix-milliseconds", "2026-05-03T04:05:06.250Z"),
+        ("1777781106.٣", "unix-seconds", "1777781106.٣"),
+        ("١٧٧٧٧٨١١٠٦", "unix-seconds", "١٧٧٧٧٨١١٠٦"),
+        ("١٧٧٧٧٨١١٠٦٢٥٠", "unix-milliseconds", "١٧٧٧٧٨١١٠٦٢٥٠"),
         ("3 May 2026 04:05 +0200", "%d %B %Y %H:%M %z", "2026-05-03T02:05:00Z"),
         ("31.02.2026 10:00", "day-first", "2026-02-31T10:00:00"),  # rejected as no date
         ("2026-05-03 04:05", "month-first", "2026-05-03 04:05"),

@@ -61,7 +61,11 @@ def test_a_time_that_does_not_exist_is_impossible(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["2019-02-28", "1551362709", "28.02.2019 14:05", "14:05:09", "x", "+2019-2-8T14:05:09"]
+    "text",
+    [
+        *("2019-02-28", "1551362709", "28.02.2019 14:05", "14:05:09", "x", "+2019-2-8T14:05:09"),
+        *("2019-02-28T14:05:09.٣Z", "2019-02-28T14:05:09+٠2:00", "٢٠١٩-02-28T14:05:09"),
+    ],
 )
 def test_another_form_is_unreadable(text):
     assert fault(text) == "unreadable-time"
