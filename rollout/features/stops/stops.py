@@ -709,13 +709,14 @@ def _build_command(stop: PendingStop, state: RolloutState) -> StopCells:
 def _is_in_ledger(transaction: Transaction, stop: PendingStop) -> bool:
     """Return whether the ledger got a stop, although the answer was lost.
 
-    It may have ended since, so that appending it again would stop what was resumed.
+    It may have ended since, so that appending it again would stop what was resumed. A drill is no
+    stop in earnest.
     """
     state = load_rollout_state(transaction, stop.rollout)
     stopped_cells = {
         cell
         for event in Ledger(transaction, state.rollout).list_of(Stopped)
-        if event.at >= stop.at and event.by == stop.by.name
+        if event.at >= stop.at and event.by == stop.by.name and event.drill <= stop.drill
         for cell in event.cells
     }
     return stopped_cells.issuperset(stop.cells)

@@ -207,14 +207,14 @@ def test_a_stop_left_in_the_table_is_appended_by_another_replica(second, databas
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("by", "seconds", "count"),
-    [("bo", 0, 1), ("cy", 0, 2), ("bo", 1, 2)],
-    ids=["the same", "of another user", "given later"],
+    ("by", "seconds", "count", "is_drill"),
+    [("bo", 0, 1, False), ("cy", 0, 2, False), ("bo", 1, 2, False), ("bo", 0, 2, True)],
+    ids=["the same", "of another user", "given later", "after a drill"],
 )
 def test_a_stop_whose_answer_was_lost_is_not_appended_after_its_resume(
-    second, database, by, seconds, count
+    second, database, by, seconds, count, is_drill
 ):
-    field.stop(database, ("creek", "day"))
+    field.stop(database, ("creek", "day"), drill=is_drill)
     field.append(database, field_resumed())
     at = NOON + timedelta(seconds=seconds)
     left = PendingStop("x", "bears", (Cell("creek", "day"),), Actor(by), "", at, drill=False)
