@@ -121,14 +121,14 @@ class Ticker:
         since counting may take minutes: no event precedes what replicas answered meanwhile. If
         clocks disagree, `at` is the earliest and `narrow_only` is set: guards narrow, grants expire
         and proposals are voided, but nothing is proposed, applied or restored. The same holds if
-        another process began a later slot meanwhile. If a later slot lies in the future of
-        `get_time`, by a clock that was ahead, an incident is opened, and once it is acknowledged
-        the rollout's time goes back: that slot counts as none. A tick of a stated time, without
-        `get_time`, opens none: others may have gone on meanwhile. The result is None if the slot
-        is claimed by another process, or it or a later one is decided. `count_until`, in a history
-        whose records are stored ahead, also counts the units of later slots, which decide nothing
-        before theirs: no evidence may begin anew before then. Without `has_time` counting ends
-        after a page: `is_counting` says so, and the next call goes on.
+        another process began a later slot meanwhile, or a stop is pending. If a later slot lies in
+        the future of `get_time`, by a clock that was ahead, an incident is opened, and once it is
+        acknowledged the rollout's time goes back: that slot counts as none. A tick of a stated
+        time, without `get_time`, opens none: others may have gone on meanwhile. The result is None
+        if the slot is claimed by another process, or it or a later one is decided. `count_until`,
+        in a history whose records are stored ahead, also counts the units of later slots, which
+        decide nothing before theirs: no evidence may begin anew before then. Without `has_time`
+        counting ends after a page: `is_counting` says so, and the next call goes on.
 
         Raises:
             NoSuchRolloutError: there is no such rollout.
@@ -344,9 +344,11 @@ class Ticker:
 
     def _find_latest_slot(self, transaction: Transaction, state: RolloutState) -> datetime:
         """Return the latest slot that a tick began, or an event is of."""
-        _, slot = TickSlots(transaction, state.rollout).load_last_slots()
-        claimed_at = BEFORE_ALL if slot is None else to_instant(slot, state.policy.tick)
-        return max(claimed_at, self._last_event_slot)
+        _, slot, _ = TickSlots(transaction, state.rollout).load_last_slots()
+        return max(
+            BEFORE_ALL if slot is None else to_instant(slot, state.policy.tick),
+            self._last_event_slot,
+        )
 
     def _check_clock(self, read_time: Callable[[], datetime]) -> tuple[LedgerEvent, ...]:
         """Return what follows from a clock behind the last entry or tick, if it is."""
@@ -389,7 +391,11 @@ class Ticker:
             state, events = self._decide(decide_events, transaction)
         if events:
             with self._database.begin_write() as transaction:
-                Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
+                Ledger(transaction, state.rollout).append(
+                    events,
+                    after=state.scope.revision,
+                    obeys_pending=any(event.widens or event.is_approved for event in events),
+                )
         return events
 
     def _append_locked(self, decide_events: SlotDecision) -> tuple[LedgerEvent, ...]:
@@ -433,14 +439,16 @@ class Ticker:
         narrow_only: bool,
     ) -> tuple[LedgerEvent, ...]:
         assert self._evidence is not None  # noqa: S101 - built with the state
-        last_done, last_claimed = TickSlots(transaction, state.rollout).load_last_slots()
+        slots = TickSlots(transaction, state.rollout)
+        last_done, last_claimed, is_stopping = slots.load_last_slots()
         is_later_done = (last_done or slot) > slot
         if is_later_done or self._last_event_slot > to_instant(slot, state.policy.tick):
             raise _SlotOvertakenError
         # Where every tick takes longer than its slot, another process has always begun a later
         # one. If each left everything to the next, no guard would ever narrow.
         self._is_overtaken = (last_claimed or slot) > slot
-        narrow_only = narrow_only or self._is_overtaken
+        # a stop that the ledger lacks is obeyed as one that it has
+        narrow_only = narrow_only or self._is_overtaken or is_stopping
         self._evidence.load_slot(transaction, state, slot)
         events = self._evidence.decide_slot(state, slot, now, transaction, narrow_only=narrow_only)
         if narrow_only:
@@ -564,8 +572,10 @@ class TickScheduler:
         while is_counting:
             rollout_names = self._load_rollout_names()
             yield from rollout_names
-            tickers = map(self._tickers.get, rollout_names)
-            is_counting = any(ticker is not None and ticker.is_counting for ticker in tickers)
+            is_counting = any(
+                ticker is not None and ticker.is_counting
+                for ticker in map(self._tickers.get, rollout_names)
+            )
 
     def _load_rollout_names(self) -> tuple[str, ...]:
         rollout_names = list_rollout_names(self._database)

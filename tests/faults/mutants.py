@@ -105,8 +105,8 @@ def _no_key(_stack, copies, url):
 
 def _after_ignored(stack, _copies, _url):
     def append(original):
-        def anywhere(self, events, *, after, access_head=None):
-            return original(self, events, after=self.load_head().revision, access_head=access_head)
+        def anywhere(self, events, *, after, **others):
+            return original(self, events, after=self.load_head().revision, **others)
 
         return anywhere
 
@@ -118,7 +118,7 @@ def _unguarded_head(stack, copies, url):
     _no_key(stack, copies, url)
 
     def move(_original):
-        def blindly(self, last, after):
+        def blindly(self, last, after, **_):
             own = update(ledger_heads).where(ledger_heads.c.rollout == self._rollout.number)
             self._transaction.execute(own.values(revision=last.revision, hash=last.hash))
 

@@ -25,9 +25,11 @@ from sqlalchemy import (
     BigInteger,
     Row,
     Select,
+    exists,
     func,
     insert,
     select,
+    true,
     type_coerce,
     update,
 )
@@ -50,6 +52,7 @@ from rollout.data.tables.tables import (
     ledger_commits,
     ledger_heads,
     ledger_texts,
+    pending_stops,
     proposals,
     rollouts,
     versions,
@@ -265,15 +268,21 @@ class Ledger(RolloutRepository):
         self._load_head(self._select_head().with_for_update())
 
     def append(
-        self, events: Iterable[LedgerEvent], *, after: int, access_head: int | None = None
+        self,
+        events: Iterable[LedgerEvent],
+        *,
+        after: int,
+        access_head: int | None = None,
+        obeys_pending: bool = False,
     ) -> tuple[CanonicalRow, ...]:
         """Append `events` after revision `after` and return their rows.
 
         Without events nothing is locked. `access_head` is the revision of the access ledger whose
-        roles were checked.
+        roles were checked. With `obeys_pending` nothing is appended while a stop is pending.
 
         Raises:
-            StaleRevisionError: the ledger has a newer revision; read it again and decide again.
+            StaleRevisionError: the ledger has a newer revision, or a stop is pending; read it again
+                and decide again.
             UnfinishedUpgradeError: an older program that may still run can't read an event's form.
             ValueError: an event has no canonical form.
         """
@@ -294,7 +303,7 @@ class Ledger(RolloutRepository):
         faults.reach_point("append.inserted")
         update_projections(self._transaction, self._rollout, event_list, after + 1)
         delete_ended_snapshots(self._transaction, self._rollout, event_list)
-        self._move_head(rows[-1], after)
+        self._move_head(rows[-1], after, obeys_pending=obeys_pending)
         faults.reach_point("append.moved")
         return rows
 
@@ -428,16 +437,19 @@ class Ledger(RolloutRepository):
         for name, text in row.texts.items():
             yield {**key, "field": name, "salt": text.salt, "text": text.text}
 
-    def _move_head(self, last: CanonicalRow, after: int) -> None:
-        """Move the head by compare-and-set, in case the lock was lost."""
+    def _move_head(self, last: CanonicalRow, after: int, *, obeys_pending: bool) -> None:
+        """Move the head by compare-and-set, in case the lock was lost or a stop was stored."""
+        is_stopping = exists().where(pending_stops.c.rollout == self._rollout.name)
         result = self._transaction.execute(
             update(ledger_heads)
             .where(ledger_heads.c.rollout == self._rollout.number)
-            .where(ledger_heads.c.revision == after)
+            .where(ledger_heads.c.revision == after, ~is_stopping if obeys_pending else true())
             .values(revision=last.revision, hash=last.hash, at=decode_instant(last.at))
         )
         if result.rowcount != 1:
-            raise StaleRevisionError(f"{self._rollout.name} is no longer at {after}: {RETRY_HINT}")
+            raise StaleRevisionError(
+                f"{self._rollout.name} is no longer at {after}, or a stop is pending: {RETRY_HINT}"
+            )
 
     def _select_head(self) -> Select[Any]:
         return select(ledger_heads).where(ledger_heads.c.rollout == self._rollout.number)

@@ -411,15 +411,19 @@ class TickSlots(RolloutRepository):
         at: datetime | None = self._transaction.execute(newest_first).scalar()
         return at
 
-    def load_last_slots(self) -> tuple[int | None, int | None]:
-        """Return the newest slot that is done and the newest that was claimed, None without one."""
+    def load_last_slots(self) -> tuple[int | None, int | None, bool]:
+        """Return the newest slot that is done, the newest claimed, and whether a stop is pending.
+
+        A slot is None without one.
+        """
         slot, done_at = tick_slots.c.slot, tick_slots.c.done_at
         query = select(
             func.max(case((done_at.is_not(None), slot))).label("done"),
             func.max(slot).label("claimed"),
+            exists().where(pending_stops.c.rollout == self._rollout.name).label("is_stopping"),
         ).where(tick_slots.c.rollout == self._rollout.number)
         row = self._transaction.execute(query).one()
-        return row.done, row.claimed
+        return row.done, row.claimed, bool(row.is_stopping)
 
     def load_last_claim(self) -> tuple[int, datetime] | None:
         """Return the newest slot that was claimed, and when last, or None."""
