@@ -1,12 +1,14 @@
 """Ingest of paired records over HTTP, beside the least that the same machine could do with them.
 
-A pair is a case, a prediction and a blind decision: three items, as a client sends them. The limits
-take the same bytes: a FastAPI handler with a pydantic body that inserts them, nothing judged,
-linked, queued or answered one by one; on PostgreSQL with one COPY a table; and COPY alone,
-with no request around it and nothing validated. Each batch is a request and a transaction of its
-own, on SQLite with `synchronous=FULL`. CPU is the whole process': server, database driver and, on
-SQLite, the database; the client is subtracted (bodies are made before, and the application is
-called without a socket on both sides).
+A pair is a case, a blind decision and a prediction: three items. A desk sends a batch's cases with
+what people decided, and a box, for which the policy vouches, its predictions in a request of their
+own: what one account predicts and decides is no evidence, and is reviewed here. The limits take the
+same bytes: a FastAPI handler with a pydantic body that inserts them, nothing judged, linked, queued
+or answered one by one; on PostgreSQL with one COPY a table; and COPY alone, with no request around
+it and nothing validated. Each request is a transaction of its own, on SQLite with
+`synchronous=FULL`. CPU is the whole process': server, database driver and, on SQLite, the database;
+the client is subtracted (bodies are made before, and the application is called without a socket on
+both sides).
 """
 
 import asyncio
@@ -34,21 +36,35 @@ sites: [ramp-a, ramp-b, ramp-c, ramp-d]
 windows:
   - {id: day, hours: "06:00-18:00"}
   - {id: night, hours: 24/7}
-evidence: {unit: case, grace: 24h, sources: {accounts: [{account: box, reviewers: ["*"]}]}}
+evidence:
+  unit: case
+  grace: 24h
+  sources:
+    accounts: [{account: desk, reviewers: ["*"]}]
+    vouched: [{account: box, within: 24h}]
 gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
 """
 Figures = dict[str, float]
 
 
 def bodies(pairs: int, batch: int, prefix: str) -> list[bytes]:
-    """Return requests of `batch` pairs each."""
+    """Return requests of `batch` pairs: the desk's, then the box's, for each batch."""
     made = []
     for start in range(0, pairs, batch):
-        items: list[dict[str, Any]] = []
-        for n in range(start, min(start + batch, pairs)):
-            items += _pair(f"{prefix}-{n:08}", n)
-        made.append(json.dumps({"items": items}).encode())
+        items = [
+            item
+            for n in range(start, min(start + batch, pairs))
+            for item in _pair(f"{prefix}-{n:08}", n)
+        ]
+        for is_predicted in (False, True):
+            sent = [item for item in items if (item["kind"] == "prediction") == is_predicted]
+            made.append(json.dumps({"items": sent}).encode())
     return made
+
+
+def find_sender(body: bytes) -> str:
+    """Return the account that sends a body of `bodies`, whose name is its key."""
+    return "box" if b'"prediction"' in body[:40] else "desk"
 
 
 def _pair(key: str, n: int) -> list[dict[str, Any]]:
@@ -70,7 +86,8 @@ def _pair(key: str, n: int) -> list[dict[str, Any]]:
 
 
 async def _post(app: Any, path: str, body: bytes, expected: int = 200) -> bytes:
-    headers = [(b"content-type", b"application/json"), (b"authorization", b"Bearer bench")]
+    key = f"Bearer {find_sender(body)}".encode()
+    headers = [(b"content-type", b"application/json"), (b"authorization", key)]
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
         "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
@@ -259,12 +276,19 @@ def ours(url: str) -> Iterator[Any]:
     upgrade(url)
     database = Database(url)
     apply_policy(database, POLICY, Actor("ana"), datetime(2026, 1, 1, tzinfo=UTC))
-    roles = (AssignedRole("ingest", "bench"),)
-    box = Caller("box", is_service_account=True, role_assignments=roles, access_head=1)
+    callers = {
+        name: Caller(
+            name,
+            is_service_account=True,
+            role_assignments=(AssignedRole(role, "bench"),),
+            access_head=1,
+        )
+        for name, role in (("desk", "ingest-decisions"), ("box", "ingest-predictions"))
+    }
 
     class Door:
-        def authenticate_key(self, *_: object, **__: object) -> Caller:
-            return box
+        def authenticate_key(self, key: str, *_: object, **__: object) -> Caller:
+            return callers[key]
 
         find_cached_caller = authenticate_session = authenticate_key
 
@@ -375,7 +399,7 @@ def _rows(name: str, turns: Sequence[Turn]) -> list[str]:
 
 
 def _warm(app: Any) -> None:
-    asyncio.run(_post(app, "/v1/rollouts/bench/records", bodies(10, 10, "warm")[0]))
+    timed(app, "/v1/rollouts/bench/records", bodies(10, 10, "warm"), 10)
 
 
 _made = iter(range(1_000))

@@ -1,8 +1,10 @@
 """Ingest of paired records on a fresh PostgreSQL database, by size of the batch.
 
+A batch is two requests, as in `ingest.py`.
+
 Nobody analyzes the tables, so plans are made without statistics. CPU is that of both processes: the
 service's (the application is called without a socket, bodies are made before) and its server's. The
-first and the last fifth of the requests are compared, and of 400 batches of 100 the first 20 and
+first and the last fifth of the batches are compared, and of 400 batches of 100 the first 20 and
 the last 20: a plan that compares all stored keys with a batch makes the last ones dearer.
 """
 
@@ -48,7 +50,8 @@ def compare_windows(batch: int = 100) -> str:
     with fresh_postgresql(url) as made, ours(made) as app:
         process_ids = _prepare(made, app)
         sent = bodies(REQUESTS * batch, batch, "w")
-        costs = [sum(_measure(app, process_ids, [body], batch)) for body in sent]
+        batches = zip(sent[::2], sent[1::2], strict=True)
+        costs = [sum(_measure(app, process_ids, requests, batch)) for requests in batches]
     first, last, unit = costs[:WINDOW], costs[-WINDOW:], "µs of CPU a pair"
     growth = median(last) / median(first)
     figures = (
@@ -64,7 +67,7 @@ def measure_batch(url: str, pairs: int, batch: int) -> tuple[Costs, Costs, Costs
     with fresh_postgresql(url) as made, ours(made) as app:
         process_ids = _prepare(made, app)
         sent = bodies(pairs, batch, "k")
-        size = len(sent) // PARTS
+        size = len(sent) // 2 // PARTS * 2
         parts = [sent[start : start + size] for start in range(0, size * PARTS, size)]
         costs = [_measure(app, process_ids, part, batch) for part in parts]
         again = _measure(app, process_ids, parts[0], batch)
@@ -96,7 +99,7 @@ def _measure(
     server, own = _read_cpu(process_ids), time.process_time()
     asyncio.run(run())
     own, server = time.process_time() - own, _read_cpu(process_ids) - server
-    pairs = len(part) * batch
+    pairs = len(part) / 2 * batch
     return own / pairs * 1e6, server / pairs * 1e6
 
 

@@ -1,11 +1,12 @@
 """Ingest as served: uvicorn, two connections, records beside the same work without checks.
 
-A pair is a case, a prediction and a blind decision, as in `ingest.py`. Three sides take the same
+A pair is a case, a blind decision and a prediction, as in `ingest.py`. Three sides take the same
 bytes, each in a process of its own. The bulk insert is the limit of `ingest.py`: a pydantic body,
 one plain insert a table. The same work reads and validates bodies with the service's reader, builds
 its columns, hashes, numbers of keys and queue entries, writes the same rows into the same tables in
-one durable transaction a batch, with the driver alone, and answers each item. It looks nothing up:
-no duplicates, conflicts, purged or erased keys, pairings, exposures, sources or review tasks.
+one durable transaction a request, with the driver alone, and answers each item. It looks nothing up
+but the numbers of predicted cases: no duplicates, conflicts, purged or erased keys, pairings,
+exposures, sources or review tasks.
 
 CPU is the serving process' and, on PostgreSQL, its server's backends' too. The sides take turns.
 """
@@ -31,6 +32,7 @@ from ingest import (
     bare,
     bodies,
     find_postgresql,
+    find_sender,
     fresh_postgresql,
     into_postgresql,
     into_sqlite,
@@ -115,6 +117,8 @@ def _list_rows(
         filled = {name: cells for name, cells in stored.items() if cells.count(None) < count}
         yield schema.table.name, filled
     entries = _build_entries(build_incoming_cases(columns_by_schema), state.policy)
+    if not entries:
+        return
     at, case_ids, tracks = zip(*entries, strict=True)
     queue = {"rollout": (rollout,) * len(entries), "at": at, "case_id": case_ids, "track": tracks}
     yield "count_queue", queue
@@ -138,10 +142,15 @@ class _SqliteWriter:
             "insert into external_keys (rollout, kind, key) select ?, 'case', value"
             " from json_each(?) where true returning key, id"
         )
+        lookup = (
+            "select key, id from external_keys where rollout = ? and kind = 'case'"
+            " and key in (select value from json_each(?))"
+        )
         with self._lock:
             run = self._database.execute
             run("begin immediate")
-            ids = dict(run(insert, (state.rollout.number, json.dumps(keys))).fetchall())
+            numbered = insert if _has_cases(columns_by_schema) else lookup
+            ids = dict(run(numbered, (state.rollout.number, json.dumps(keys))).fetchall())
             for table, columns in _list_rows(state, columns_by_schema, ids):
                 marks = ", ".join("?" * len(columns))
                 statement = f"insert into {_name_columns(table, columns)} values ({marks})"  # noqa: S608
@@ -169,13 +178,22 @@ class _PostgresqlWriter:
             "insert into external_keys (rollout, kind, key) select %s, 'case', unnest(%s::text[])"
             " returning key, id"
         )
-        ids = dict(database.execute(insert, (state.rollout.number, keys)).fetchall())
+        lookup = (
+            "select key, id from external_keys where rollout = %s and kind = 'case'"
+            " and key = any(%s::text[])"
+        )
+        numbered = insert if _has_cases(columns_by_schema) else lookup
+        ids = dict(database.execute(numbered, (state.rollout.number, keys)).fetchall())
         for table, columns in _list_rows(state, columns_by_schema, ids):
             statement = f"copy {_name_columns(table, columns)} from stdin"
             with database.cursor() as cursor, cursor.copy(statement) as copy:
                 for row in zip(*columns.values(), strict=True):
                     copy.write_row(row)
         database.commit()
+
+
+def _has_cases(columns_by_schema: Mapping[Any, Any]) -> bool:
+    return any(schema.name == "case" for schema in columns_by_schema)
 
 
 def _name_columns(table: str, columns: Mapping[str, Any]) -> str:
@@ -241,9 +259,16 @@ class Side:
         return {"wall": wall / pairs * 1e6, "cpu": cpu / pairs * 1e6}
 
     def post(self, sent: Sequence[bytes]) -> float:
-        """Post the bodies over the connections in turns; return the seconds."""
-        posts = [build_post(PATHS[self.name], body, "bench") for body in sent]
-        parts = [posts[number::CONNECTIONS] for number in range(CONNECTIONS)]
+        """Post the batches over the connections in turns; return the seconds.
+
+        A batch's two requests take the same connection: predictions come after their cases.
+        """
+        posts = [build_post(PATHS[self.name], body, find_sender(body)) for body in sent]
+        batches = list(zip(posts[::2], posts[1::2], strict=True))
+        parts = [
+            [post for batch in batches[number::CONNECTIONS] for post in batch]
+            for number in range(CONNECTIONS)
+        ]
         started = time.perf_counter()
         with ThreadPoolExecutor(CONNECTIONS) as threads:
             list(threads.map(_post_all, self._lines, parts))  # raises what a thread raised
