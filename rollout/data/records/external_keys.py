@@ -256,6 +256,8 @@ class ExternalKeys(RolloutRepository):
 
     def find_keys(self, ids: Collection[int]) -> dict[int, str]:
         """Return the keys of numbers."""
+        if not ids:
+            return {}
         engine = self._transaction.engine
         encoded = encode_driver_values(engine, ids)
         parameters = {"rollout": self._rollout.number, "kind": self._kind, "ids": encoded}

@@ -274,6 +274,16 @@ class ReviewTaskStore(RolloutRepository):
                 closed_at=at,
             )
 
+    def reopen(self, case_ids: Collection[int]) -> None:
+        """Open the withdrawn tasks of cases again."""
+        if case_ids:
+            self._update(
+                *self._match_cases(case_ids),
+                reviews.c.state == WITHDRAWN,
+                state=OPEN,
+                closed_at=None,
+            )
+
     def change_site(self, case_id: int, site: str) -> None:
         """Move a corrected case's open tasks and release them."""
         self._release(reviews.c.case_id == case_id, reviews.c.site != site, site=site)

@@ -63,7 +63,7 @@ from rollout.engine.words.evidence_text import describe_registering
 from rollout.kernel.calendar.instants import Cell, count_micros
 from rollout.kernel.errors import UnknownVersionError
 from rollout.kernel.policy.cell_evidence import reaches_floor
-from rollout.kernel.policy.evidence_sources import NOT_NAMED, UNNAMED
+from rollout.kernel.policy.evidence_sources import ACCOUNT, NOT_NAMED, UNNAMED
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import is_label_set
 from rollout.live.rollout_state import RolloutState
@@ -303,7 +303,7 @@ def open_reviews(
     review_store.open_tasks(
         _plan_reviews(transaction, state, dict(sorted(unplanned_cases.items())), at)
     )
-    withdraw_answered_reviews(transaction, state, unplanned_cases.keys(), at)
+    withdraw_answered_reviews(transaction, state, case_ids.values(), at)
 
 
 def _load_newer_cases(
@@ -314,10 +314,9 @@ def _load_newer_cases(
     new_cases: Collection[int],
 ) -> dict[str, Case]:
     """Return the cases of which a newer revision is stored, at a site of the policy."""
-    old_ids = [case_id for case_id in case_ids.values() if case_id not in new_cases]
-    if not old_ids:
-        return {}
-    stored_cases = NewestRecords(transaction, state.rollout).load_cases(old_ids)
+    stored_cases = NewestRecords(transaction, state.rollout).load_cases(
+        [case_id for case_id in case_ids.values() if case_id not in new_cases]
+    )
     return {
         case.key: case
         for case in stored_cases.values()
@@ -335,8 +334,8 @@ def open_reviews_of_batch(
     """Open review tasks of new cases, unless they came with enough decisions.
 
     Also of cases stored before where the acting version's prediction comes now and prescribes no
-    action. A decision that is never evidence, as its sender is not named, leaves the tasks to
-    reviewers.
+    action, or where the one who decided predicts now. A decision that is never evidence, as its
+    sender is not named or predicted the case, leaves the tasks to reviewers.
     """
     sites = state.policy.sites_by_id
     predicted = {case_id for case_id, _ in stored_batch.list_accepted(Prediction, "version")}
@@ -346,7 +345,7 @@ def open_reviews_of_batch(
     decided = {
         (case_id, fold_name(reviewer)): exposure
         for (case_id, reviewer), (_, exposure), (_, source) in zip(*columns, strict=True)
-        if source != UNNAMED
+        if source != UNNAMED and not (source == ACCOUNT and case_id in predicted)
     }
     blind_counts = Counter(
         case_id for (case_id, _), exposure in decided.items() if _is_counted(state, exposure)
@@ -370,22 +369,26 @@ def open_reviews_of_batch(
         and record.site in sites
     ]
     if predicted - case_ids:
-        undecided_cases += _list_failed(transaction, state, records, stored_batch, case_ids)
+        undecided_cases += _list_unanswered(
+            transaction, state, records, stored_batch, predicted - case_ids
+        )
     if undecided_cases:
         open_reviews(transaction, state, undecided_cases, at, stored_batch.new_cases)
     newly_decided = {case_id for case_id, _ in decided} - case_ids
-    if newly_decided:
-        withdraw_answered_reviews(transaction, state, newly_decided, at)
+    withdraw_answered_reviews(transaction, state, newly_decided, at)
 
 
-def _list_failed(
+def _list_unanswered(
     transaction: Transaction,
     state: RolloutState,
     records: Sequence[Record],
     stored_batch: StoredBatch,
-    sent_cases: AbstractSet[int],
+    predicted: AbstractSet[int],
 ) -> list[Case]:
-    """Return cases stored before whose acting version's prediction prescribes no action."""
+    """Return cases stored before that a prediction of the batch leaves to reviewers.
+
+    That of the acting version prescribes no action, or who decided the case predicts it now.
+    """
     failed: dict[int, dict[str, Prediction]] = defaultdict(dict)
     for record, result in zip(records, stored_batch.results, strict=True):
         if (
@@ -394,15 +397,19 @@ def _list_failed(
             and not prescribes_actions(state.policy, record)
         ):
             failed[stored_batch.case_ids[record.key]][record.version] = record
-    earlier_ids = failed.keys() - sent_cases
-    stored_cases = (
-        NewestRecords(transaction, state.rollout).load_cases(earlier_ids) if earlier_ids else {}
-    )
+    newest = NewestRecords(transaction, state.rollout)
+    own_ids = {case_id for case_id, _ in newest.find_own_decisions(predicted)}
+    stored_cases = newest.load_cases((failed.keys() & predicted) | own_ids)
     cases = {n: case for n, case in stored_cases.items() if case.site in state.policy.sites_by_id}
+    acting_versions = _find_acting_versions(transaction, state, cases)
     return [
-        cases[case_id]
-        for case_id, acting in _find_acting_versions(transaction, state, cases).items()
-        if acting.version and find_by_any_name(state.scope, acting.version, failed[case_id])
+        case
+        for case_id, case in cases.items()
+        if case_id in own_ids
+        or (
+            (version := acting_versions.get(case_id, IN_SHADOW).version)
+            and find_by_any_name(state.scope, version, failed[case_id])
+        )
     ]
 
 
@@ -515,8 +522,9 @@ def withdraw_answered_reviews(
 ) -> None:
     """Withdraw review tasks of cases that were decided elsewhere, as a named sender says.
 
-    Any other could choose what nobody reviews, and so could one that predicted the case. A case
-    stays if a reviewer has claimed one of its tasks.
+    Any other could choose what nobody reviews, and so could one that predicted the case: what its
+    decision withdrew before it predicted is open again. A case stays if a reviewer has claimed one
+    of its tasks.
     """
     review_store = ReviewTaskStore(transaction, state.rollout)
     newest_records = NewestRecords(transaction, state.rollout)
@@ -524,6 +532,7 @@ def withdraw_answered_reviews(
     if not decisions:
         return
     own_decisions = newest_records.find_own_decisions(decisions)
+    review_store.reopen({case_id for case_id, _ in own_decisions})
     started_case_ids = {
         review.case_id
         for review in review_store.list_of_cases(decisions)
@@ -539,16 +548,13 @@ def withdraw_answered_reviews(
         ]
         for case_id in sorted(decisions.keys() - started_case_ids)
     }
-    answered_case_ids = [
-        case_id for case_id, case_decisions in outside_decisions.items() if case_decisions
-    ]
     settled_case_ids = [
         case_id
         for case_id, case_decisions in outside_decisions.items()
         if len({fold_name(d.reviewer) for d in case_decisions if _is_counted(state, d.exposure)})
         >= state.policy.evidence.verdicts
     ]
-    review_store.withdraw(answered_case_ids, [ASSISTED], at=at)
+    review_store.withdraw([n for n, each in outside_decisions.items() if each], [ASSISTED], at=at)
     review_store.withdraw(settled_case_ids, [BLIND], at=at)
 
 
@@ -572,9 +578,10 @@ def open_adjudication_if_split(
     if has_disagreement(
         [decision.answers for decision in decisions.values() if decision.review in done_review_ids]
     ):
-        case = newest.load_cases([case_id])[case_id]
+        cases = newest.load_cases([case_id])
         review_store.open_tasks(
-            [_build_review(state, case_id, case, PlannedReviewTask(ADJUDICATE), at)]
+            _build_review(state, case_id, case, PlannedReviewTask(ADJUDICATE), at)
+            for case in cases.values()
         )
 
 
@@ -669,13 +676,12 @@ def find_stored_case(transaction: Transaction, state: RolloutState, key: str) ->
     Raises:
         UnknownCaseError: there is no such case.
     """
-    case_id = ExternalKeys(transaction, state.rollout).find_ids([key]).get(key)
-    cases = (
-        {} if case_id is None else NewestRecords(transaction, state.rollout).load_cases([case_id])
+    cases = NewestRecords(transaction, state.rollout).load_cases(
+        ExternalKeys(transaction, state.rollout).find_ids([key]).values()
     )
-    if case_id is None or case_id not in cases:
+    if not cases:
         raise UnknownCaseError(f"no case {key}: send it to `records` first, unless it was erased")
-    return case_id, cases[case_id]
+    return next(iter(cases.items()))
 
 
 def _check_closed(
@@ -696,10 +702,11 @@ def _check_conflict(
     """Raise unless people differ, or one of them from the version's answer."""
     if has_disagreement([*decided, *([] if predicted is None else [predicted])]):
         return
-    if len(decided) > 1:
-        reason = f"the reviewers of {key} agree"
-    else:
-        reason = f"{key} has {'one' if decided else 'no'} decision"
+    reason = (
+        f"the reviewers of {key} agree"
+        if len(decided) > 1
+        else f"{key} has {'one' if decided else 'no'} decision"
+    )
     version_text = "" if predicted is None else ", and the version's answer is no other"
     raise NoConflictError(
         f"{reason}{version_text}: nothing to adjudicate; name a version whose answer differs to"

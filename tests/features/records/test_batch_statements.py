@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from rollout.data.records.records import RecordStatus
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.engine.records.records import Case, Decision
 from rollout.features.records.ingest import ingest_items
 from rollout.live.clock import ManualClock
 from rollout.live.policy_application import apply_policy
@@ -22,14 +22,11 @@ PEOPLE = Caller("people", True, (AssignedRole("ingest"),), access_head=1)
 
 
 def build_batch(numbers):
-    """Return paired records of these cases; the last differs from the others."""
+    """Return these cases with decisions; the last differs from the others."""
     case = Case(key="", site="ramp-a", window="always", occurred_at=NOON)
-    prediction = Prediction(key="", version="v1", answers={"parcel": "sound"}, at=NOON)
     decision = Decision(key="", reviewer="r1", answers={"parcel": "sound"}, exposure="blind")
     records = [
-        replace(record, key=f"k{number}")
-        for number in numbers
-        for record in (case, prediction, decision)
+        replace(record, key=f"k{number}") for number in numbers for record in (case, decision)
     ]
     return [*records[:-1], replace(records[-1], reviewer="r2", answers={"parcel": "damaged"})]
 
@@ -54,7 +51,7 @@ def test_a_new_batch_sends_six_statements_of_one_shape(database, sent):
         database, POLICY % NAMED, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32)
     )
     first = build_service(database, None, ManualClock(NOON))
-    ingest_items(first, PEOPLE, "ramps", build_batch([0]), NOON)  # the account and the version
+    ingest_items(first, PEOPLE, "ramps", build_batch([0]), NOON)  # the account
     service = build_service(database, None, ManualClock(NOON))
     service.state_cache.load_rollout("ramps")
     statements = set()

@@ -1,6 +1,7 @@
 """Which review tasks are opened for a case, by its stage, its draw and what was said of it."""
 
 from dataclasses import replace
+from itertools import groupby, permutations
 
 import pytest
 from msgspec import structs
@@ -105,14 +106,54 @@ JUDGED = Decision(
 )
 
 
+CASE = Case(key=HIGH, site="creek", occurred_at=START, window="always")
+CONFIRMED = [key for key in KEYS if DRAWN[key] >= 0.5]
+
+
+def split_posts():
+    """Yield posts of case, prediction and decision in every order, together or not."""
+    for order in permutations((CASE, SAID, JUDGED)):
+        yield [[record] for record in order]
+        yield [order]
+    for alone in (CASE, SAID, JUDGED):
+        others = [record for record in (CASE, SAID, JUDGED) if record is not alone]
+        yield from ([[alone], others], [others, [alone]])
+
+
+def send_posts(room, key, posts, find_sender):
+    """Send posts about a case; a post of two senders is two."""
+    for post in posts:
+        for sender, records in groupby(post, find_sender):
+            send(room, *(structs.replace(each, key=key) for each in records), sender=sender)
+
+
 @pytest.mark.parametrize("rung", [SHADOW, SUPERVISED])
 def test_who_predicted_a_case_takes_it_from_nobody(lite, rung):
+    """Whatever came first, and whatever came together."""
+    room, kind = Room(lite, rung), "blind" if rung == SHADOW else "assisted"
+    for key, posts in zip(CONFIRMED, split_posts(), strict=False):
+        send_posts(room, key, posts, lambda _: "u-box")
+        assert waiting(room) == {kind: 1}, posts
+        send(room, structs.replace(JUDGED, key=key, reviewer="cy"), sender="u-people")
+        assert waiting(room) == {}, posts
+        send(room, structs.replace(SAID, key=key, version="v2"), sender="u-box")
+        assert waiting(room) == {}, posts
+    assert len(CONFIRMED) >= len(list(split_posts()))
+
+
+@pytest.mark.parametrize("rung", [SHADOW, SUPERVISED])
+def test_who_did_not_predict_a_case_answers_its_tasks(lite, rung):
     room = Room(lite, rung)
-    case = Case(key=HIGH, site="creek", occurred_at=START, window="always")
-    for record in (case, SAID, JUDGED):
-        send(room, record, sender="u-box")
-    assert sum(waiting(room).values()) == 1
-    send(room, structs.replace(JUDGED, reviewer="cy"), sender="u-people")
+    for key, posts in zip(CONFIRMED, split_posts(), strict=False):
+        send_posts(room, key, posts, lambda record: "u-box" if record is SAID else "u-people")
+        assert waiting(room) == {}, posts
+
+
+def test_a_correction_with_a_decision_withdraws_what_it_answers(lite):
+    room = Room(lite)
+    send(room, CASE, sender="u-people")
+    assert waiting(room) == {"blind": 1}
+    send(room, structs.replace(CASE, site="lake", revision=2), JUDGED, sender="u-people")
     assert waiting(room) == {}
 
 
