@@ -3,6 +3,7 @@
 import gc
 import logging
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from rollout.data.records.versions import VersionStore, build_version_info
 from rollout.data.tables.tables import counted_units, counts, outcomes, top_losses
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.version_uses import Use
 from rollout.engine.records.records import Case, Decision, Outcome, Prediction
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.kernel.calendar.instants import find_slot_before
@@ -47,6 +49,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
 tick: 1h
 """
 DUE = NOON + 2 * HOUR
+INSTANT = timedelta(microseconds=1)
 ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
 
 
@@ -65,8 +68,8 @@ def build_case(key, episode=None):
     return Case(key=key, site="creek", window="", occurred_at=NOON + MINUTE, episode=episode)
 
 
-def predict(key, version="v1"):
-    return Prediction(key=key, version=version, answers={"alarm": "bear"}, at=NOON + MINUTE)
+def predict(key, version="v1", label="bear"):
+    return Prediction(key=key, version=version, answers={"alarm": label}, at=NOON + MINUTE)
 
 
 def decide(key, reviewer, minutes):
@@ -380,6 +383,47 @@ def test_slots_are_taken_back_from_the_first_on_and_none_before(database):
         assert units == taken, first
     count_due(database)
     assert list_units(database) == ANA
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_units_whose_values_were_erased_are_not_taken_back(database):
+    """What was counted of them can't be counted again."""
+    text = TEXT.replace("UNIT", "episode").replace("stages:", "slices: [plate]\nstages:")
+    apply_policy(database, text, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
+    for key, episode in (("a", "e"), ("b", "e"), ("c", "f")):
+        case = replace(build_case(key, episode), attributes={"plate": f"HB-{key}"})
+        store(database, case, predict(key), decide(key, "ana", 5))
+    count_due(database)
+    with database.begin_read() as transaction:
+        query = select(counted_units.c.case_id, counted_units.c.slot)
+        counted_cases, slots = zip(*transaction.execute(query), strict=True)
+        rollout = load_rollout_state(transaction, "lake").rollout
+        numbers = ExternalKeys(transaction, rollout).find_ids("ab")
+    (other,) = (key for key, number in numbers.items() if number not in counted_cases)
+    erase_case(database, ErasureRequest(ADMIN, "lake", "they asked", DUE), other)
+    with database.begin_write() as transaction:
+        counter.take_back_slots(transaction, rollout, first=min(slots), at=DUE)
+        left = set(transaction.execute(query).scalars())
+    assert left == set(counted_cases) & {*numbers.values()}
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_version_is_silent_from_the_instant_of_its_first_use_in_each_cell(database):
+    """One that it is used elsewhere before is no use here."""
+    text = TEXT.replace("UNIT", "case").replace("[creek]", "[creek, lake]")
+    apply_policy(database, text, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
+    used_at = NOON + 3 * HOUR
+    for key, occurred_at in (("before", used_at - INSTANT), ("at", used_at)):
+        store(database, replace(build_case(key), occurred_at=occurred_at), at=used_at)
+    uses = {}
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "lake")
+        for site, begun in (("lake", NOON), ("creek", used_at)):
+            slot = find_slot_before(begun, state.policy.tick)
+            uses[site, "", "v1"] = Use(slot, slot)
+        entries = list(due_counting._list_silent_entries(transaction, state, uses))
+        numbers = ExternalKeys(transaction, state.rollout).find_ids(["at"])
+    assert [entry.case_id for entry in entries] == [numbers["at"]]
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
