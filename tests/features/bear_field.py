@@ -66,9 +66,9 @@ def build_widening(cell, to, *, at, proposal="P-0", version="v1", until=NOON + 8
 
 
 @filled_once
-def stop(database, *cells, at=NOON, number=1, drill=False):
+def stop(database, *cells, at=NOON, number=1, **more):
     cells = tuple(Cell(*cell) for cell in cells)
-    append(database, Stopped(at=at, by="bo", stop=f"S-{number}", cells=cells, drill=drill))
+    append(database, Stopped(at=at, by="bo", stop=f"S-{number}", cells=cells, **more))
 
 
 @filled_once

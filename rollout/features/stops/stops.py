@@ -710,7 +710,7 @@ def _is_in_ledger(transaction: Transaction, stop: PendingStop) -> bool:
     """Return whether the ledger got a stop, although the answer was lost.
 
     It may have ended since, so that appending it again would stop what was resumed. A drill is no
-    stop in earnest.
+    stop in earnest: who resumes after it does not know of that one.
     """
     state = load_rollout_state(transaction, stop.rollout)
     stopped_cells = {

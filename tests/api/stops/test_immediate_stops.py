@@ -207,17 +207,25 @@ def test_a_stop_left_in_the_table_is_appended_by_another_replica(second, databas
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("by", "seconds", "count", "is_drill"),
-    [("bo", 0, 1, False), ("cy", 0, 2, False), ("bo", 1, 2, False), ("bo", 0, 2, True)],
-    ids=["the same", "of another user", "given later", "after a drill"],
+    ("by", "seconds", "drills", "count"),
+    [
+        ("bo", 0, (False, False), 1),
+        ("cy", 0, (False, False), 2),
+        ("bo", 1, (False, False), 2),
+        ("bo", 0, (True, False), 2),
+        ("bo", 0, (False, True), 1),
+        ("bo", 0, (True, True), 1),
+    ],
+    ids=["the same", "of another user", "given later", "in earnest", "a drill of it", "the drill"],
 )
 def test_a_stop_whose_answer_was_lost_is_not_appended_after_its_resume(
-    second, database, by, seconds, count, is_drill
+    second, database, by, seconds, drills, count
 ):
-    field.stop(database, ("creek", "day"), drill=is_drill)
+    was_drill, is_drill = drills
+    field.stop(database, ("creek", "day"), drill=was_drill)
     field.append(database, field_resumed())
     at = NOON + timedelta(seconds=seconds)
-    left = PendingStop("x", "bears", (Cell("creek", "day"),), Actor(by), "", at, drill=False)
+    left = PendingStop("x", "bears", (Cell("creek", "day"),), Actor(by), "", at, drill=is_drill)
     with database.begin_write() as transaction:
         store_pending_stop(transaction, left)
     second.pass_time(3 + seconds)
