@@ -85,6 +85,30 @@ def test_a_model_that_only_agrees_passes_no_gate_on_gain(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("answer", ["as before", "", "9999", None])
+def test_a_threshold_below_zero_passes_a_model_that_acts_and_none_that_leaves_its_cases(
+    tmp_path, answer
+):
+    """What is not answered, or out of range, brings as much as people do: the gate below fails."""
+    policy = POLICY.replace("at_least: 0}", "at_least: -6}").replace(
+        "at_least: -1,", "at_least: -8,"
+    )
+    stream = {"gain": 0, "differs": 0.02, "days": 24}
+    trial_at = list_widenings(replay_pricing(tmp_path, policy, days_only=True, **stream))[0][1]
+    paths = write_stream(tmp_path, **stream)
+    (tmp_path / "policy.yaml").write_text(policy)
+    if answer != "as before":
+        is_later = pl.col("occurred_at").str.to_datetime(time_zone="UTC") >= trial_at
+        rows = pl.read_csv(paths.predictions, infer_schema=False)
+        label = pl.when(is_later).then(pl.lit(answer)).otherwise("label").alias("label")
+        kept = rows.filter(~is_later) if answer is None else rows.with_columns(label)
+        kept.write_csv(paths.predictions)
+    request = ReplayRequest(tmp_path / "policy.yaml", paths, options=ReplayOptions(SALT))
+    stages = [stage for stage, _ in list_widenings(replay_files(request))]
+    assert ("half" in stages) == (answer == "as before")
+
+
+@pytest.mark.slow
 def test_the_report_begins_with_what_the_model_brought(earning):
     facts = compute_replay_facts(earning)
     (gain,) = facts.gains
