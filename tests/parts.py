@@ -40,11 +40,14 @@ WHOLE: Final = 500
 
 
 def mark_parts(items: list[pytest.Item]) -> dict[str, str]:
-    """Give each test the marker of its part, and return the parts by the tests' names."""
+    """Leave each test the marker of its part alone, and return the parts by the tests' names."""
     with_twin: set[str] = set()
     parts = {item.nodeid: part_of(item, with_twin) for item in items}
+    for node in {node for item in items for node in item.listchain()}:
+        node.own_markers[:] = [mark for mark in node.own_markers if mark.name not in BUDGETS]
     for item in items:
         item.add_marker(parts[item.nodeid])
+        item.user_properties.append(("part", parts[item.nodeid]))
     return parts
 
 
@@ -94,12 +97,10 @@ class Spent:
         """Count what a test took, with its fixtures."""
         if report.outcome == "rerun":
             self.tried_again.append(report.nodeid)
-        for part in BUDGETS:
-            if part in report.keywords:
-                self.seconds[part] += report.duration / self.workers
-                self.tests[part] += report.when == "setup"
-                self.skipped[part] += report.skipped
-                return
+        part = dict(report.user_properties)["part"]
+        self.seconds[part] += report.duration / self.workers
+        self.tests[part] += report.when == "setup"
+        self.skipped[part] += report.skipped
 
     def over(self, budgets: float = 1.0) -> list[str]:
         """Return the parts that took more than so many of their budgets."""
