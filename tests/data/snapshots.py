@@ -1,9 +1,11 @@
-"""Copies of filled SQLite databases: what fills one the same way again is not run again.
+"""Copies of filled databases: what fills one the same way again is not run again.
 
 `@filled_once` stands at a function that takes a database first and fills it. On a database that
 `databases.fresh` gave, with nothing written to it since but by such functions, the second call with
-the same arguments copies what the first one left there. In all other cases the function simply
-runs: on PostgreSQL, after any other writing, for arguments that do not tell themselves apart.
+the same arguments copies what the first one left there: on SQLite the file, on PostgreSQL the rows
+of all tables and where their numbers go on. In all other cases the function simply runs: after any
+other writing (on PostgreSQL to any database of the server), for arguments that do not tell
+themselves apart.
 
 A test may patch what stands in the modules of such functions, as a policy's text: then they run
 anew. What it patches elsewhere, in the product, is not seen here: patch that after the filling.
@@ -11,7 +13,7 @@ anew. What it patches elsewhere, in the product, is not seen here: patch that af
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -19,51 +21,125 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from sqlalchemy import make_url
+
 SNAPSHOTS_PER_DOUBLING = 64
 """Databases of a few hundred kilobytes, kept in memory: those that were asked for last."""
 EMPTY = 0
+WITHOUT_TRIGGERS = ("set local lock_timeout = '2s'", "set local session_replication_role = replica")
 IN_MEMORY = b"\x01\x01"
 """The file format's versions without a write-ahead log, which a database in memory can't have."""
 
 
-@dataclass(slots=True)
-class _Watched:
-    """A database whose content is known: `content` numbers it until somebody else writes."""
+class WatchedFile:
+    """A SQLite database whose content is known: `content` numbers it until somebody else writes."""
 
-    connection: sqlite3.Connection
-    content: int
-    version: int = -1
+    def __init__(self, path: Path) -> None:
+        """Take its path."""
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.content: int = EMPTY
+        self.version: object = None
 
-    def look(self) -> int:
-        """Return a number that is another one as soon as another connection has written."""
-        return self.connection.execute("pragma data_version").fetchone()[0]
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def look(self) -> object:
+        """Return what is another value as soon as another connection has written."""
+        return self._connection.execute("pragma data_version").fetchone()
+
+    def read(self) -> bytes:
+        """Return the file."""
+        return self._connection.serialize()
+
+    def copy(self, data: bytes) -> None:
+        """Replace the file."""
+        with closing(sqlite3.connect(":memory:")) as memory:
+            memory.deserialize(data[:18] + IN_MEMORY + data[20:])
+            memory.backup(self._connection)
+
+
+class WatchedRows:
+    """A PostgreSQL database whose content is known until a transaction on the server has written.
+
+    It has all rows of its tables, and where the numbers of its sequences go on.
+    """
+
+    def __init__(self, url: str, tables: Sequence[str]) -> None:
+        """Take its URL, and its tables in the order of their references."""
+        address = make_url(url).set(drivername="postgresql")
+        self._connection = psycopg.connect(
+            address.render_as_string(hide_password=False), autocommit=True
+        )
+        deletes = (f"delete from {name}" for name in tables)  # noqa: S608 - our own tables
+        self._emptying = ";".join([*WITHOUT_TRIGGERS, *deletes])
+        asked = (f"select '{n}' where exists (select from {n})" for n in tables)  # noqa: S608
+        self._asking = " union all ".join(asked)
+        self.content: int = EMPTY
+        self.version: object = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def look(self) -> object:
+        """Return which transactions run, and the number that the next one will get."""
+        return self._connection.execute("select pg_current_snapshot()::text").fetchone()
+
+    def read(self) -> tuple[dict[str, bytes], str]:
+        """Return the rows of each table that has some, and what sets the sequences."""
+        filled = self._connection.execute(self._asking).fetchall()
+        sequences = self._connection.execute(
+            "select format('select setval(%L, %s)', sequencename, last_value) from pg_sequences"
+            " where last_value is not null"
+        )
+        set_numbers = ";".join(text for (text,) in sequences)
+        return {name: self._read_table(name) for (name,) in filled}, set_numbers
+
+    def _read_table(self, name: str) -> bytes:
+        with self._connection.cursor().copy(f"copy {name} to stdout (format binary)") as rows:
+            return b"".join(rows)
+
+    def copy(self, data: tuple[dict[str, bytes], str]) -> None:
+        """Replace the rows of all tables."""
+        rows_of_tables, set_numbers = data
+        with self._connection.transaction():
+            self.empty()
+            for name, rows in rows_of_tables.items():
+                statement = f"copy {name} from stdin (format binary)"
+                with self._connection.cursor().copy(statement) as copied:
+                    copied.write(rows)
+            self._connection.execute(set_numbers)
+
+    def empty(self) -> None:
+        """Delete all rows in one text without parameters, which the server takes in one step."""
+        self._connection.execute(self._emptying)
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
     content: int
-    data: bytes
+    data: Any
     returned: Any
 
 
 _numbers = count(1)
-_watched: dict[str, _Watched] = {}
+_watched: dict[str, WatchedFile | WatchedRows] = {}
 _snapshots: OrderedDict[tuple[Any, ...], _Snapshot] = OrderedDict()
 _modules: dict[str, dict[str, Any]] = {}
 """By module of a filling function, its globals."""
 
 
 @contextmanager
-def watching(path: Path):
-    """Watch a database that was just copied from the template, as long as a test has it."""
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as opened:
-        watched = _Watched(opened, EMPTY)
-        watched.version = watched.look()
-        _watched[str(path)] = watched
-        try:
-            yield
-        finally:
-            del _watched[str(path)]
+def watching(name: str, watched: WatchedFile | WatchedRows):
+    """Watch an empty database, as long as a test has it; its name is that in the URL."""
+    watched.content, watched.version = EMPTY, watched.look()
+    _watched[name] = watched
+    try:
+        yield
+    finally:
+        del _watched[name]
 
 
 def filled_once(fill: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,13 +152,20 @@ def filled_once(fill: Callable[..., Any]) -> Callable[..., Any]:
         arguments_text = repr((args, sorted(keywords.items())))
         if watched is None or watched.look() != watched.version or " at 0x" in arguments_text:
             return fill(database, *args, **keywords)
-        key = (watched.content, fill.__module__, fill.__qualname__, arguments_text, _constants())
+        kind = database.engine.dialect.name
+        key = (
+            kind,
+            watched.content,
+            fill.__module__,
+            fill.__qualname__,
+            arguments_text,
+            _constants(),
+        )
         if key not in _snapshots:
             returned = fill(database, *args, **keywords)
-            data = watched.connection.serialize()
-            _keep(key, _Snapshot(next(_numbers), data, returned))
+            _keep(key, _Snapshot(next(_numbers), watched.read(), returned))
         else:
-            _copy(_snapshots[key].data, watched.connection)
+            watched.copy(_snapshots[key].data)
         snapshot = _snapshots[key]
         _snapshots.move_to_end(key)
         watched.content, watched.version = snapshot.content, watched.look()
@@ -106,9 +189,3 @@ def _keep(key: tuple[Any, ...], snapshot: _Snapshot) -> None:
     _snapshots[key] = snapshot
     if len(_snapshots) > SNAPSHOTS_PER_DOUBLING:
         _snapshots.popitem(last=False)
-
-
-def _copy(data: bytes, into: sqlite3.Connection) -> None:
-    with closing(sqlite3.connect(":memory:")) as memory:
-        memory.deserialize(data[:18] + IN_MEMORY + data[20:])
-        memory.backup(into)

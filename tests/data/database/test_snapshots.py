@@ -7,7 +7,7 @@ import pytest
 
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
-from tests.data.databases import fresh
+from tests.data.databases import ENGINES, fresh
 from tests.data.snapshots import filled_once
 from tests.factories import NOON
 
@@ -30,23 +30,22 @@ def _none_ran():
 
 
 @pytest.fixture
-def give(tmp_path):
-    """Return a function that gives one more fresh database, each on SQLite."""
+def give(tmp_path, engine):
+    """Return a function that gives one more fresh database."""
     with ExitStack() as opened:
 
         def given():
             folder = tmp_path / str(len(list(tmp_path.iterdir())))
             folder.mkdir()
-            url = opened.enter_context(fresh("sqlite", folder))
+            url = opened.enter_context(fresh(engine, folder))
             return opened.enter_context(closing(Database(url)))
 
         yield given
 
 
-@pytest.fixture
-def postgresql(tmp_path):
-    with fresh("postgresql", tmp_path) as url, closing(Database(url)) as database:
-        yield database
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    return request.param
 
 
 def names(database):
@@ -55,8 +54,9 @@ def names(database):
 
 
 def test_the_second_database_is_a_copy_with_what_was_returned(give):
-    first, second = give(), give()
-    assert founded(first, "copied") == founded(second, "copied")
+    first = give()
+    returned, second = founded(first, "copied"), give()
+    assert founded(second, "copied") == returned
     assert runs == ["copied"]
     assert names(first) == names(second) == ["copied"]
 
@@ -106,7 +106,24 @@ def test_after_any_other_writing_the_function_runs(give):
     assert sorted(names(database)) == ["after", "before"]
 
 
-def test_on_postgresql_the_function_runs(postgresql):
-    founded(postgresql, "here")
-    assert names(postgresql) == ["here"]
-    assert runs == ["here"]
+def test_numbers_go_on_where_those_of_the_copied_rows_end(give):
+    first = give()
+    numbers = [founded(first, "numbered").number]
+    with first.begin_write() as transaction:
+        numbers.append(Rollouts(transaction).create("next", salt=bytes(32), at=NOON).number)
+    second = give()
+    founded(second, "numbered")
+    with second.begin_write() as transaction:
+        assert Rollouts(transaction).create("next", salt=bytes(32), at=NOON).number == numbers[1]
+
+
+def test_a_database_that_is_given_back_is_empty_and_known_to_be(engine, tmp_path):
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with fresh(engine, folder) as url, closing(Database(url)) as database:
+            assert names(database) == []
+            founded(database, "returned")
+            with database.begin_write() as transaction:
+                Rollouts(transaction).create("more", salt=bytes(32), at=NOON)
+    assert runs == ["returned"]
