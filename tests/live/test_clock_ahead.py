@@ -28,6 +28,7 @@ from rollout.live.evidence.live_evidence import EvidenceCheck, sample_evidence
 from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import Ticker
 from tests.data.databases import ENGINES, fresh
+from tests.data.snapshots import filled_once
 from tests.live.test_live import ANA, BO, begun, count_waiting, scope_of, written
 from tests.live.test_ticks import HISTORY, SLOTS, TICK, kinds
 
@@ -45,11 +46,18 @@ def tick(ticker, at, **options):
     return ticker.tick(at, get_time=lambda: at, **options)
 
 
-def start(database):
-    """Tick through half of the slots."""
+@filled_once
+def tick_until_half(database):
     ticker = begun(database, HISTORY, SLOTS[0])
-    for slot in SLOTS[: len(SLOTS) // 2 + 1]:
+    for slot in SLOTS[: len(SLOTS) // 2]:
         tick(ticker, to_instant(slot, TICK))
+
+
+def start(database):
+    """Tick through half of the slots, the last one by the process that is returned."""
+    tick_until_half(database)
+    ticker = Ticker(database, "story", "one")
+    assert tick(ticker, HALF) is not None
     return ticker
 
 
@@ -98,7 +106,17 @@ def read_counted(database):
         return counted
 
 
-def go_on(database, ticker, at):
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Return what is counted where no clock was ever ahead."""
+    with fresh("sqlite", tmp_path_factory.mktemp("undisturbed")) as url:
+        other = Database(url)
+        go_on(start(other), HALF)
+        yield read_counted(other)
+        other.close()
+
+
+def go_on(ticker, at):
     """Tick until the last slot, and return the events."""
     events = []
     while at < LAST:
@@ -108,7 +126,7 @@ def go_on(database, ticker, at):
 
 
 @on_both
-def test_set_right_and_acknowledged_all_is_counted_as_if_it_had_never_been(database, tmp_path):
+def test_set_right_and_acknowledged_all_is_counted_as_if_it_had_never_been(database, undisturbed):
     start(database)
     ahead = tick(Ticker(database, "story", "ahead"), HALF + YEAR)
     assert ahead
@@ -127,17 +145,12 @@ def test_set_right_and_acknowledged_all_is_counted_as_if_it_had_never_been(datab
     assert scope_of(database).proposals.keys() == {
         event.proposal for event in events if isinstance(event, ProposalRaised)
     }
-    found = go_on(database, right, HALF + 3 * TICK)
+    found = go_on(right, HALF + 3 * TICK)
     assert kinds((*events, *found)) & {ProposalRaised, Suspended}
     assert not [event for event in found if event.at > LAST]
     assert EvidenceCheck(database, "story").check_all().faults == []
     assert sample_evidence(database, LAST) == {}
-    (tmp_path / "other").mkdir()
-    with fresh("sqlite", tmp_path / "other") as url:
-        undisturbed = Database(url)
-        go_on(undisturbed, start(undisturbed), HALF)
-        assert read_counted(database) == read_counted(undisturbed)
-        undisturbed.close()
+    assert read_counted(database) == undisturbed
 
 
 def test_a_ticker_that_read_what_was_ahead_forgets_it(database):
@@ -147,7 +160,7 @@ def test_a_ticker_that_read_what_was_ahead_forgets_it(database):
     (opened,) = tick(ticker, HALF + TICK)
     acknowledge(database, HALF + TICK, opened.incident)
     assert ClockCorrected in kinds(tick(ticker, HALF + 2 * TICK))
-    go_on(database, ticker, HALF + 2 * TICK)
+    go_on(ticker, HALF + 2 * TICK)
     assert ticker.check_evidence(LAST) == {}
     assert EvidenceCheck(database, "story").check_all().faults == []
 
