@@ -142,8 +142,8 @@ class Town:
         """Send what `hours` tells of."""
         everywhere = ("creek", "lake", ODD if self.odd else PLAIN)
         for _ in range(n):
-            for site in everywhere if sites is None else sites:
-                self._hour(site, right)
+            chosen = everywhere if sites is None else sites
+            self.send(*(item for site in chosen for item in self._build_hour(site, right)))
             self.clock.advance(HOUR)
             self.tick()
         return self
@@ -166,15 +166,16 @@ class Town:
     def waits(self, n, site="creek"):
         """Bring cases that nobody has judged yet."""
         for _ in range(n):
-            self._case(site, self.clock.now() - MINUTE, None)
+            self.send(*self._build_case(site, self.clock.now() - MINUTE, None))
 
-    def _hour(self, site, right):
+    def _build_hour(self, site, right):
         for part in range(6):
             label = "bear" if self.sent % 5 == 0 else "none"
             agrees = (self.sent * 7919) % 100 < right * 100
-            self._case(site, self.clock.now() - (5 - part) * MINUTE, label, agrees=agrees)
+            at = self.clock.now() - (5 - part) * MINUTE
+            yield from self._build_case(site, at, label, agrees=agrees)
 
-    def _case(self, site, at, label, *, agrees=True):
+    def _build_case(self, site, at, label, *, agrees=True):
         self.sent += 1
         marked = self.odd and self.sent % 50 == 0
         key = f"{site[:5]}-{self.sent:04d}" + (SCRIPT if marked else "")
@@ -194,7 +195,7 @@ class Town:
                 {"kind": "decision", "key": key, "reviewer": "rory", "answers": {"alarm": label}}
                 | {"exposure": "blind", "submitted_at": self.clock.now().isoformat()}
             )
-        self.send(*items)
+        return items
 
 
 @filled_once
