@@ -49,6 +49,13 @@ SALT = bytes(range(32))
 AUDITS, UNITS = "audit: 30%", "units: 40"
 DRAFT = BEARS.replace(AUDITS, "audit: 60%").replace(UNITS, "units: 20")
 DAY = timedelta(days=1)
+one_draw = pytest.mark.usefixtures("_one_draw")
+"""At tests of what doesn't come from the other draws, ten replays of each policy."""
+
+
+@pytest.fixture
+def _one_draw(monkeypatch):
+    monkeypatch.setattr(comparison, "DRAW_COUNT", 1)
 
 
 def compared(records, draft=DRAFT, **more):
@@ -93,6 +100,7 @@ def test_each_side_is_a_replay_of_the_same_records():
 
 
 @pytest.mark.slow
+@one_draw
 def test_the_words_say_what_opens_and_narrows_at_other_times():
     """The draft needs three times the units; the model breaks on the fifth morning."""
     slower = DRAFT.replace("units: 20, days: 1}}\n  - {to", "units: 120, days: 1}}\n  - {to")
@@ -111,6 +119,7 @@ def test_the_words_say_what_opens_and_narrows_at_other_times():
 
 
 @pytest.mark.slow
+@one_draw
 def test_a_change_that_cant_stand_alone_is_named_without_figures():
     gone = BEARS.replace("  - {to: autonomous", "  #- {to: autonomous").replace(
         "     minimum: {units: 20", "     #minimum: {units: 20"
@@ -124,6 +133,7 @@ def test_a_change_that_cant_stand_alone_is_named_without_figures():
 
 
 @pytest.mark.slow
+@one_draw
 def test_a_cell_whose_answers_nobody_gave_is_unknown_and_no_disagreement():
     cases = [case if n < 200 else replace(case, human=None) for n, case in enumerate(story())]
     cases = [replace(case, outcome=None) for case in cases]
@@ -146,6 +156,7 @@ def test_a_cell_whose_answers_nobody_gave_is_unknown_and_no_disagreement():
 
 
 @pytest.mark.slow
+@one_draw
 def test_one_of_the_first_units_without_an_answer_leaves_the_cell_known():
     """Seen: a cell unknown from its first hour on, though humans answered 99 % of its cases."""
     cases = [replace(case, outcome=None) for case in story()]
@@ -213,8 +224,8 @@ def test_a_figure_near_zero_says_what_is_known(name, value, is_sure, is_estimate
 
 
 @pytest.mark.slow
-def test_a_difference_below_one_is_not_called_none(monkeypatch):
-    monkeypatch.setattr(comparison, "DRAW_COUNT", 1)
+@one_draw
+def test_a_difference_below_one_is_not_called_none():
     result = compared(records_of(story()))
     figures = replace(result.current.figures, cost=result.draft.figures.cost - 0.3)
     rows = list_figures(replace(result, current=replace(result.current, figures=figures)))
@@ -265,10 +276,10 @@ def test_a_draft_with_other_labels_is_not_compared():
 
 
 @pytest.mark.slow
+@one_draw
 @pytest.mark.parametrize("cells", ["brook, meadow", "creek, meadow, brook"])
-def test_the_first_sentence_is_of_cells_that_both_policies_have(cells, monkeypatch):
+def test_the_first_sentence_is_of_cells_that_both_policies_have(cells):
     """Seen: 0 cases instead of 0 for a renamed site in which the model decides 171."""
-    monkeypatch.setattr(comparison, "DRAW_COUNT", 1)
     both = [*story(), *[replace(case, key=f"{case.key}b", site="brook") for case in story()]]
     result = compared(records_of(both), BEARS.replace("creek, meadow", cells))
     known = [cell for cell in result.cells if None not in (cell.current, cell.draft)]
@@ -284,9 +295,9 @@ def test_a_new_stage_stands_below_the_next_that_both_have():
 
 
 @pytest.mark.slow
-def test_planted_cases_that_nobody_answered_leave_nothing_sure(monkeypatch):
+@one_draw
+def test_planted_cases_that_nobody_answered_leave_nothing_sure():
     """Seen: 0 cases instead of 171 without "about", since an unanswered one counts as missed."""
-    monkeypatch.setattr(comparison, "DRAW_COUNT", 1)
     require = "require: [{measure: agreement, at_least: 80%}"
     planted_recall = "{measure: recall, label: bear, of: planted, at_least: 60%}"
     draft = BEARS.replace(f"{require}], risk: 6.25%", f"{require}, {planted_recall}], risk: 6.25%")
