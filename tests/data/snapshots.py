@@ -74,8 +74,8 @@ class WatchedRows:
         )
         deletes = (f"delete from {name}" for name in tables)  # noqa: S608 - our own tables
         self._emptying = ";".join([*WITHOUT_TRIGGERS, *deletes])
-        asked = (f"select '{n}' where exists (select from {n})" for n in tables)  # noqa: S608
-        self._asking = " union all ".join(asked)
+        questions = (f"select '{n}' where exists (select from {n})" for n in tables)  # noqa: S608
+        self._asking = " union all ".join(questions)
         self.content: int = EMPTY
         self.version: object = None
 
