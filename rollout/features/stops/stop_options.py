@@ -7,14 +7,16 @@ Stop latency by site follows from leases and earlier policies in the ledger.
 A latched order holds the cells that it names; without names it holds all cells.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Final, TypeVar
 
-from rollout.data.database.append_failures import StoreError
+from rollout.data.database.append_failures import (
+    StoreError,
+)
 from rollout.data.database.rollouts import PolicyTexts, list_rollout_names
 from rollout.data.database.session import Database, Transaction, limit_lock_waits
 from rollout.data.ledger.ledger import Ledger
@@ -27,14 +29,22 @@ from rollout.engine.decide.permissions import (
     require_permission,
 )
 from rollout.engine.decide.scope import compute_held_level, find_acting_version
-from rollout.engine.decide.stops import ResolvedTarget, StopOrder, StopTarget, resolve_target
+from rollout.engine.decide.stops import (
+    ResolvedTarget,
+    StopOrder,
+    StopTarget,
+    resolve_target,
+)
 from rollout.engine.events import Narrowed, PolicyApplied, Stopped
 from rollout.engine.words.formatting import join_words
 from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.errors import UnknownCellError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import group_pairs
-from rollout.live.rollout_state import RolloutState, parse_stored_policy
+from rollout.live.rollout_state import (
+    RolloutState,
+    parse_stored_policy,
+)
 from rollout.live.service import Service
 from rollout.live.state_cache import MAX_STALENESS
 from rollout.live.stop_latches import PendingNarrowing, PendingOrder
@@ -310,6 +320,7 @@ def load_own_narrowings(
 
 
 OrderT = TypeVar("OrderT", PendingStop, PendingNarrowing)
+ResultT = TypeVar("ResultT")
 ALL_CELLS: Final = StopOrder(StopTarget(is_everything=True), (AssignedRole(OPERATOR),))
 """What a file of an earlier version holds if it names no cells."""
 NOWHERE: Final = (
@@ -419,3 +430,31 @@ def describe_command_file(service: Service, *, is_kept: bool) -> str:
     if path is None or not is_kept:
         return NOWHERE
     return KEPT_FOR_REPLICAS.format(folder=path.absolute())
+
+
+@contextmanager
+def latch_and_write(
+    service: Service, order: OrderT, write: Callable[[OrderT], ResultT]
+) -> Iterator[Callable[[], ResultT]]:
+    """Obey an order from memory, and yield what names its cells and writes it."""
+    order = name_from_memory(service, order)
+
+    def write_order() -> ResultT:
+        with limit_waits(service):
+            return write(order)
+
+    with latch_order(service, order):
+        yield write_order
+
+
+def keep_order(
+    service: Service, order: PendingOrder, after_restart: str, until_restart: str
+) -> str:
+    """Keep an order that the ledger lacks, and return who obeys it."""
+    is_latched = service.autonomy.latches.latch(order)  # unless it is, or was held by another one
+    is_kept = service.autonomy.latches.save(order)
+    if not is_latched:
+        return NOT_LATCHED
+    if not service.autonomy.is_write_needed:
+        return describe_command_file(service, is_kept=is_kept)
+    return after_restart if is_kept else until_restart

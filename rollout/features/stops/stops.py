@@ -12,12 +12,12 @@ Narrowings hold in memory first, then in the ledger.
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from rollout.data.database.append_failures import (
     NARROWING,
@@ -53,20 +53,17 @@ from rollout.features.proposals.proposals import (
     load_present_approvers,
 )
 from rollout.features.stops.stop_options import (
-    NOT_LATCHED,
     WRITE_SECONDS,
-    OrderT,
     StopHistory,
     StopLatency,
     StopNotStoredError,
     compute_stop_latencies,
-    describe_command_file,
     describe_stop_latency,
-    latch_order,
+    keep_order,
+    latch_and_write,
     limit_waits,
     load_stop_history,
     name_cells,
-    name_from_memory,
 )
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError
@@ -80,9 +77,7 @@ from rollout.live.rollout_state import (
     run_command,
 )
 from rollout.live.service import Service
-from rollout.live.stop_latches import PendingNarrowing, PendingOrder
-
-ResultT = TypeVar("ResultT")
+from rollout.live.stop_latches import PendingNarrowing
 
 
 class UnknownStopError(RefusalError):
@@ -418,21 +413,6 @@ NARROWING_KEPT: Final = (
 )
 
 
-@contextmanager
-def _latch(
-    service: Service, order: OrderT, write: Callable[[OrderT], ResultT]
-) -> Iterator[Callable[[], ResultT]]:
-    """Obey an order from memory, and yield what names its cells and writes it."""
-    order = name_from_memory(service, order)
-
-    def write_order() -> ResultT:
-        with limit_waits(service):
-            return write(order)
-
-    with latch_order(service, order):
-        yield write_order
-
-
 def latch_narrowing(
     service: Service,
     caller: Caller,
@@ -463,7 +443,7 @@ def latch_narrowing(
     append = partial(
         narrow_cells, service.database, caller, rollout_name, target, to, at=at, reason=reason
     )
-    return _latch(service, narrowing, partial(_write_narrowing, service, append))
+    return latch_and_write(service, narrowing, partial(_write_narrowing, service, append))
 
 
 def narrow_at_once(
@@ -500,22 +480,9 @@ def _write_narrowing(
             raise
         service.database.append_failures.record_failure(narrowing.rollout, NARROWING, str(error))
         texts = NARROWING_KEPT, NARROWING_NOT_STORED
-        raise StopNotStoredError(_describe_missing(service, narrowing, *texts)) from error
+        raise StopNotStoredError(keep_order(service, narrowing, *texts)) from error
     latches.remove(narrowing)
     return result
-
-
-def _describe_missing(
-    service: Service, order: PendingOrder, after_restart: str, until_restart: str
-) -> str:
-    """Keep an order that the ledger lacks, and return who obeys it."""
-    is_latched = service.autonomy.latches.latch(order)  # unless it is, or was held by another one
-    is_kept = service.autonomy.latches.save(order)
-    if not is_latched:
-        return NOT_LATCHED
-    if not service.autonomy.is_write_needed:
-        return describe_command_file(service, is_kept=is_kept)
-    return after_restart if is_kept else until_restart
 
 
 def append_pending_narrowing(database: Database, row: PendingNarrowing) -> None:
@@ -586,7 +553,7 @@ def latch_stop(
         reason=reason,
         is_drill=is_drill,
     )
-    return _latch(service, stop, partial(_write_stop, service, append))
+    return latch_and_write(service, stop, partial(_write_stop, service, append))
 
 
 def stop_at_once(
@@ -628,7 +595,7 @@ def _write_stop(
         if service.autonomy.is_write_needed and not isinstance(error, DatabaseUnavailableError):
             log.exception("a stop of %s is not in the ledger", stop.rollout)  # once per outage
         service.database.append_failures.record_failure(stop.rollout, STOP, str(error))
-        text = _describe_missing(service, stop, ALSO_AFTER_RESTART, UNTIL_RESTART)
+        text = keep_order(service, stop, ALSO_AFTER_RESTART, UNTIL_RESTART)
         text = NOT_IN_LEDGER if is_stored else text
         raise StopNotStoredError(text, is_stored=is_stored) from error
     _forget_stop(service, stop, is_stored=is_stored)
