@@ -35,6 +35,10 @@ ROW, PART, KEY, UNIT, KIND, SITE, TURN = (
     f"{PREFIX}{name}" for name in ("row", "part", "key", "unit", "kind", "site", "turn")
 )
 """Columns that a split adds, and takes out again."""
+BLANKS: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+"""All white space: what readers of files take for blank, where `trim` of SQL knows spaces alone."""
 ROWS_A_PART: Final = 250_000
 DUCKDB_MEMORY: Final = "400MB"
 Tables = Mapping[RecordKind, Any]
@@ -102,7 +106,7 @@ class UnitSplit:
                 )
             return "CAST(NULL AS STRING)"
         text = f"CAST({table.quote(column)} AS STRING)"
-        return f"CASE WHEN trim({text}) <> '' THEN {text} END"
+        return f"CASE WHEN translate({text}, '{BLANKS}', '') <> '' THEN {text} END"
 
     def check_columns(self, kind: RecordKind, columns: Sequence[str]) -> None:
         """Refuse what no part could be read like the whole.
@@ -370,10 +374,16 @@ def _describe_whole(tables: Mapping[RecordKind, EngineTable], split: UnitSplit) 
     version = split.get_text(
         RecordKind.PREDICTIONS, "model_version", tables[RecordKind.PREDICTIONS]
     )
-    versions = tables[RecordKind.PREDICTIONS].select(f"{version} AS text")
     sources = (kind for kind in RecordKind if kind in tables and kind is not RecordKind.OUTCOMES)
     return WholeFiles(
-        frozenset(text for text, _ in versions.group("text", "count(*)").list_rows() if text),
+        frozenset(
+            text
+            for text, _ in tables[RecordKind.PREDICTIONS]
+            .select(f"{version} AS text")
+            .group("text", "count(*)")
+            .list_rows()
+            if text
+        ),
         next(filter(has_receipts, sources), None),
     )
 

@@ -149,6 +149,21 @@ def test_parts_count_as_the_whole(connection, history, unit, parts):
     assert refuse(lambda: count_in_parts(connection, frames, policy, parts)) == whole
 
 
+@pytest.mark.parametrize("blank", ["\t", "\n", "\x85", "\u2003"])
+def test_a_blank_episode_is_none_whatever_it_is_written_with(connection, blank):
+    """Cases of a site's clock spans are in one part, whether their episode is missing or blank."""
+    rows = ([], [], [], [])
+    for number, episode in enumerate(["", "", blank, "", blank, ""]):
+        key, hour = f"c{number}", number / 10
+        rows[0].append((key, "north", at(hour), episode))
+        rows[1].append((key, "v1", "bear", at(hour)))
+        rows[2].append((key, "ana", "fox", at(hour + 0.05), "blind"))
+    policy, frames = read_rules("spans"), build_frames(rows)
+    whole = count_units(**frames, policy=policy).hash
+    for parts in (5, 7, 11):
+        assert count_in_parts(connection, frames, policy, parts).hash == whole
+
+
 def a_long_history(cases=400, every=25):
     """Return a history in which v1 agrees but for each `every`-th case, and v2 is often silent."""
     rows = ([], [], [], [])
