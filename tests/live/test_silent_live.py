@@ -28,9 +28,9 @@ on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 AFTER = timedelta(minutes=20)
 
 
-def leave_out(history, seed):
-    """Return a history in which each version is silent on a tenth of the cases."""
-    is_sent = pl.struct("case_key", "version").hash(seed) % 10 > 0
+def leave_out(history, seed, tenths=1):
+    """Return a history in which each version is silent on a tenth of the cases, or several."""
+    is_sent = pl.struct("case_key", "version").hash(seed) % 10 >= tenths
     return replace(history, predictions=history.predictions.filter(is_sent))
 
 
@@ -44,6 +44,18 @@ def test_silent_cases_give_the_same_events_live_and_in_replay(database, text):
     assert list_unsealed_events(events) == list_unsealed_events(expected)
     assert find_evidence_faults(database) == []
     assert not rebuild_derived_tables(database, "story")
+
+
+@on_sqlite
+@pytest.mark.parametrize("text", [BY_CASE, BY_EPISODE], ids=["case", "episode"])
+def test_a_silent_case_of_the_slot_of_a_first_use_counts_no_earlier_than_that(database, text):
+    """By a grace of half a slot, cases of one slot close in two."""
+    text = text.replace("grace: 1h", "grace: 30m")
+    story = replace(STORY, seed=12, slots=40)
+    history = leave_out(a_history(story, parse_policy(text)), 2, tenths=5)
+    events, expected = decide_live_and_replayed(database, text, history, AFTER)
+    assert list_unsealed_events(events) == list_unsealed_events(expected)
+    assert find_evidence_faults(database) == []
 
 
 @on_sqlite

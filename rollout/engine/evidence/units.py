@@ -213,6 +213,7 @@ def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Fr
         prediction_received=nw.coalesce("prediction_received", "occurred_us"),
         prediction_known=nw.coalesce("prediction_known", "occurred_us"),
         occurred=nw.col("occurred_us") // count_micros(policy.tick),
+        earliest=nw.col("occurred_us") // count_micros(policy.tick) + 1,
     )
 
 
@@ -285,7 +286,12 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
     )
     if placed.silent_from is not None:
         is_known = nw.col("decision_known") <= nw.col("counted")
-        judged = judged.filter((nw.col("prediction_received") < NEVER) | is_known | is_asked)
+        judged = (
+            judged.filter((nw.col("prediction_received") < NEVER) | is_known | is_asked)
+            # what brought the version into use may be of the same slot, and close later
+            .join(placed.silent_from, on=["case_key", "version"], how="left")
+            .with_columns(earliest=nw.max_horizontal("earliest", "used"))
+        )
     is_undecided = decided.is_null() | (decided > nw.col("due"))
     is_closed = is_undecided & ~is_late_case & (nw.col("prediction_received") > nw.col("due"))
     is_closed &= ~is_asked
@@ -397,7 +403,7 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
 
 def _find_slot(tick: int) -> nw.Expr:
     """Return the slot in which a unit counts."""
-    return nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("occurred") + 1)
+    return nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("earliest"))
 
 
 def _find_known_slot(policy: Policy) -> nw.Expr:
@@ -416,7 +422,7 @@ def _find_known_slot(policy: Policy) -> nw.Expr:
     answered = nw.when(is_answered).then(nw.max_horizontal(*receipts))
     settled = nw.when(nw.col("silent").is_null()).then(answered).otherwise(lost)
     certain = nw.min_horizontal("counted", settled)
-    return nw.max_horizontal(-((-certain) // tick), nw.col("occurred") + 1)
+    return nw.max_horizontal(-((-certain) // tick), nw.col("earliest"))
 
 
 def _select_first_of_episode(timed_cases: Frame) -> Frame:

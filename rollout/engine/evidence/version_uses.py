@@ -5,7 +5,8 @@ its retirement. From then on a case that is decided, and that it has not predict
 unit: else a sender could leave out what its model would get wrong.
 
 The first such unit is certain once it has closed. Units close in the order in which they occur, so
-whether a version was in use when a case occurred is certain when that case closes.
+whether a version was in use when a case occurred is certain when that case closes. Only cases of
+the slot in which that unit occurred may close before it: they count in the slot in which it closes.
 
 A version that runs on a sample of the cases runs on those that were drawn at receipt. A case that
 is not drawn for a version is no unit of it: neither evidence nor missing, even if it was predicted.
