@@ -19,7 +19,6 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     Column,
     ColumnElement,
-    Select,
     Table,
     and_,
     delete,
@@ -569,13 +568,6 @@ RecordHash = tuple[int, bytes]
 class RolloutNames(RolloutRepository):
     """The names of users and reviewers in one rollout."""
 
-    def has_name(self, name: str) -> bool:
-        """Return whether any table of the rollout has the name."""
-        return any(
-            self._transaction.execute(self._select(column, name).limit(1)).first() is not None
-            for column in (*BATCHED_COLUMNS, *SMALL_COLUMNS)
-        )
-
     def list_names(self) -> list[str]:
         """Return the names of all reviewers and users in the tables; reads every row."""
         names = set[str]()
@@ -592,7 +584,9 @@ class RolloutNames(RolloutRepository):
         Without rows none is left. Open tasks of the name are free afterwards. `revision` is that of
         the event, which belongs into this transaction.
         """
-        self._release_tasks(name)
+        is_open = reviews.c.state == OPEN_TASK
+        free = {"reviewer": None, "claimed_until": None}
+        self._change_rows(reviews.c.reviewer, name, is_open, **free)
         for column in BATCHED_COLUMNS:
             table = column.table
             conditions = (table.c.rollout == self._rollout.number, column == name)
@@ -608,9 +602,10 @@ class RolloutNames(RolloutRepository):
         counts: Counter[str] = Counter()
         words = list_name_spellings(name)
         with open_purge(self._transaction):
-            counts["cleanings"] += self._clear_reasons(name)
+            counts["cleanings"] += self._change_rows(cleanings.c.by, name, reason="")
             for column in SMALL_COLUMNS:
-                counts[column.table.name] += self._replace_all(column, name, pseudonym)
+                values = {column.name: pseudonym}
+                counts[column.table.name] += self._change_rows(column, name, **values)
             counts["rejected_records"] += delete_rejected(self._transaction, self._rollout, words)
         hashes: list[RecordHash] = []
         for table, schema in SCHEMAS.items():
@@ -630,18 +625,6 @@ class RolloutNames(RolloutRepository):
             delete(report_requests).where(report_requests.c.principal == name)
         )
         return ErasedContents((), {table: n for table, n in counts.items() if n}, digest)
-
-    def _select(self, column: Column[str], name: str) -> Select[Any]:
-        return select(column).where(column.table.c.rollout == self._rollout.number, column == name)
-
-    def _release_tasks(self, name: str) -> None:
-        conditions = (
-            reviews.c.rollout == self._rollout.number,
-            reviews.c.reviewer == name,
-            reviews.c.state == OPEN_TASK,
-        )
-        values = {"reviewer": None, "claimed_until": None}
-        self._transaction.execute(update(reviews).where(*conditions).values(**values))
 
     def _replace_rows(
         self, column: Column[str], rows: Sequence[RowMapping], pseudonym: str, revision: int
@@ -672,13 +655,10 @@ class RolloutNames(RolloutRepository):
         same_row = (column == row[column.name] for column in table.primary_key)
         self._transaction.execute(update(table).where(*same_row).values(**values))
 
-    def _clear_reasons(self, name: str) -> int:
-        conditions = (cleanings.c.rollout == self._rollout.number, cleanings.c.by == name)
-        statement = update(cleanings).where(*conditions).values(reason="")
-        return self._transaction.execute(statement).rowcount
-
-    def _replace_all(self, column: Column[str], name: str, pseudonym: str) -> int:
-        table = column.table
-        conditions = (table.c.rollout == self._rollout.number, column == name)
-        statement = update(table).where(*conditions).values(**{column.name: pseudonym})
+    def _change_rows(
+        self, column: Column[str], name: str, *conditions: ColumnElement[bool], **values: Any
+    ) -> int:
+        """Set values where a column is the name; return the number of rows."""
+        is_own = (column.table.c.rollout == self._rollout.number, column == name, *conditions)
+        statement = update(column.table).where(*is_own).values(**values)
         return self._transaction.execute(statement).rowcount

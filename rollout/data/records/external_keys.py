@@ -419,6 +419,12 @@ def find_erased_items(
     return {
         **_find_refused(transaction, rollout, episodes, EPISODE, ERASED_EPISODE),
         **_find_refused(transaction, rollout, reviewers, ERASED_NAME, ERASED_NAME),
+        **_find_refused(
+            transaction,
+            rollout,
+            {position: fold_name(reviewer) for position, reviewer in reviewers.items()},
+            *(ERASED_NAME, ERASED_NAME),
+        ),
     }
 
 
@@ -454,16 +460,21 @@ def find_erased_keys(
 
 
 def refuse_name(transaction: Transaction, rollout: Rollout, name: str) -> str:
-    """Refuse further records of a reviewer; return the hash of the name."""
-    name_hash = ExternalKeys(transaction, rollout, ERASED_NAME).hash_key(name)
-    row = {"rollout": rollout.number, "kind": ERASED_NAME, "key": name_hash}
-    insert_once(transaction, external_keys, row)
-    return name_hash
+    """Refuse further records of a reviewer in any spelling; return the hash of the name."""
+    hash_key = ExternalKeys(transaction, rollout, ERASED_NAME).hash_key
+    for text in {name, fold_name(name)}:
+        row = {"rollout": rollout.number, "kind": ERASED_NAME, "key": hash_key(text)}
+        insert_once(transaction, external_keys, row)
+    return hash_key(name)
 
 
 def is_name_refused(transaction: Transaction, rollout: Rollout, name: str) -> bool:
-    """Return whether a name was erased in a rollout."""
-    return bool(ExternalKeys(transaction, rollout, ERASED_NAME).find_hashed([name], ERASED_NAME))
+    """Return whether a name was erased in a rollout, in any spelling."""
+    return bool(
+        ExternalKeys(transaction, rollout, ERASED_NAME).find_hashed(
+            {name, fold_name(name)}, ERASED_NAME
+        )
+    )
 
 
 def is_name_erased(transaction: Transaction, name: str) -> bool:

@@ -3,16 +3,16 @@
 The contents of a case or of an episode's cases are erased in batches. A batch is one transaction,
 with its event. After a failure, repeat the request: it continues.
 
-The name of a user or reviewer is replaced by a pseudonym, in batches. First the name is refused, so
-that no record brings it back. Then each rollout's tables are changed, with an event for each batch.
-Last the account is erased, and with it the name of the pseudonym. After a failure, repeat the
-request: it continues.
+The name of a user or reviewer is replaced by a pseudonym, in batches, in each spelling that counts
+as the same person. First the name is refused, so that no record brings it back. Then each rollout's
+tables are changed, with an event for each batch. Last the account is erased, and with it the name
+of the pseudonym. After a failure, repeat the request: it continues.
 
 Rows of cases, and names, are erased from sealed reports, too; the seals stay valid.
 """
 
 import csv
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from io import StringIO
@@ -41,6 +41,7 @@ from rollout.data.records.external_keys import is_name_refused, refuse_name, wai
 from rollout.data.reports.reports import ReportStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import CasesErased, NameErased
+from rollout.engine.records.reviews import fold_name
 from rollout.features.access.access_state import require_self_or_admin
 from rollout.features.access.users import erase_account
 from rollout.features.policies.account_changes import make_change_with_warnings
@@ -298,13 +299,14 @@ NAME: Final = "name"
 def erase_name(database: Database, request: ErasureRequest, name: str) -> ErasureResult:
     """Erase a user with their account, or a reviewer's name; counts stay.
 
+    All spellings of a reviewer go that are one by `fold_name`.
     The request's rollout limits it to a reviewer's name at the sources of that rollout.
 
     Raises:
         NotAllowedError: the caller is no admin of the rollout, or of all.
         UnknownRolloutError: the caller may not see such a rollout.
         ErasureRefusedError: there is no reason, it has the name, or an account has the name and
-            the request names a rollout.
+            the request names a rollout or spells it otherwise.
         UnknownSubjectError: neither an account nor a record has the name.
         InvalidAccountError: the name is a service account's.
         LastAdminError: no admin would be left.
@@ -321,18 +323,43 @@ def erase_name(database: Database, request: ErasureRequest, name: str) -> Erasur
         pseudonym = Accounts(transaction).add_names([name]).find_id(name)
         for rollout in rollouts:
             refuse_name(transaction, rollout, name)
-    subject = _ErasedName(name, pseudonym)
-    rows = sum(_erase_batches(database, request, rollout, subject) for rollout in rollouts)
-    rows += retry_on_stale_revision(lambda: _finish(database, request, rollouts, subject))
+    with database.begin_read() as transaction:  # a refused name gets no further spelling
+        subjects = _list_subjects(transaction, rollouts, name, pseudonym)
+    rows = sum(
+        _erase_batches(database, request, rollout, subject)
+        for rollout in rollouts
+        for subject in subjects
+    )
+    rows += retry_on_stale_revision(lambda: _finish(database, request, rollouts, subjects))
     return ErasureResult(NAME, rows=rows, pseudonym=pseudonym)
 
 
 @dataclass(frozen=True, slots=True)
 class _ErasedName:
-    """A name and the id that takes its place."""
+    """A name and the id that takes its place.
+
+    `replacement` is the id with blanks that no other spelling has: both may have decided a case,
+    and stay one person.
+    """
 
     name: str
     pseudonym: str
+    replacement: str
+
+
+def _list_subjects(
+    transaction: Transaction, rollouts: Iterable[Rollout], name: str, pseudonym: str
+) -> list[_ErasedName]:
+    """Return the name, then its other spellings in the rollouts."""
+    names = {
+        each for rollout in rollouts for each in RolloutNames(transaction, rollout).list_names()
+    }
+    longest = max((n for n in names if n.rstrip() == pseudonym), key=len, default=pseudonym)
+    others = sorted(n for n in names - {name} if fold_name(n) == fold_name(name))
+    return [
+        _ErasedName(name, pseudonym, pseudonym),
+        *(_ErasedName(n, pseudonym, longest + " " * blanks) for blanks, n in enumerate(others, 1)),
+    ]
 
 
 def _find_rollouts(database: Database, request: ErasureRequest, name: str) -> Sequence[Rollout]:
@@ -340,20 +367,20 @@ def _find_rollouts(database: Database, request: ErasureRequest, name: str) -> Se
     with database.begin_read() as transaction:
         everywhere = Rollouts(transaction).list_all()
         rollouts = [rollout for rollout in everywhere if request.rollout in {"", rollout.name}]
-        has_user = Users(transaction).find(name) is not None
-        if has_user and request.rollout:
+        user = Users(transaction).find_similar_name(name)
+        if user is not None and (request.rollout or user.name != name):
             raise ErasureRefusedError(
-                f"{name} is an account; erase it in all rollouts, without naming one"
+                f"{user.name} is an account; erase it in all rollouts, without naming one"
             )
-        is_known = has_user or name in Accounts(transaction).find_ids([name])
-        if is_known or any(RolloutNames(transaction, each).has_name(name) for each in rollouts):
+        is_known = user is not None or name in Accounts(transaction).find_ids([name])
+        names = chain.from_iterable(RolloutNames(transaction, r).list_names() for r in rollouts)
+        if is_known or fold_name(name) in map(fold_name, names):
             return rollouts
         if any(is_name_refused(transaction, each, name) for each in rollouts):
             return ()
     place = request.rollout or "any rollout"
     raise UnknownSubjectError(
-        f"no account and no reviewer in {place} is called {name}; check the name, upper and lower"
-        " case differ"
+        f"no account and no reviewer in {place} is called {name}; check the name"
     )
 
 
@@ -389,17 +416,18 @@ def _erase_rows(
     """Replace the name in a batch of rows, or in the rest and in reports; return the number."""
     transaction.tally.announce(rollout.name, NameErased.__name__)
     revision = load_rollout_state(transaction, rollout.name).scope.revision
-    names, name, pseudonym = RolloutNames(transaction, rollout), subject.name, subject.pseudonym
+    names, texts = RolloutNames(transaction, rollout), (subject.name, subject.replacement)
     if in_batch:
-        erased = names.replace_batch(name, pseudonym, limit=ROWS_PER_BATCH, revision=revision + 1)
+        erased = names.replace_batch(*texts, limit=ROWS_PER_BATCH, revision=revision + 1)
     else:
-        erased = names.replace_rest(name, pseudonym, revision=revision + 1)
+        erased = names.replace_rest(*texts, revision=revision + 1)
         erased = _erase_in_reports(transaction, rollout, subject, erased)
     if not erased.counts:
         return 0
     event = _build_event(transaction, request, rollout, subject, erased)
-    access_head = request.caller.access_head
-    Ledger(transaction, rollout).append([event], after=revision, access_head=access_head)
+    Ledger(transaction, rollout).append(
+        [event], after=revision, access_head=request.caller.access_head
+    )
     return sum(event.counts)
 
 
@@ -407,8 +435,9 @@ def _erase_in_reports(
     transaction: Transaction, rollout: Rollout, subject: _ErasedName, erased: ErasedContents
 ) -> ErasedContents:
     """Erase the name from sealed reports, and add their number to the counts."""
-    is_named = match_words(list_name_spellings(subject.name))
-    reports = erase_from_reports(transaction, rollout, is_named)
+    reports = erase_from_reports(
+        transaction, rollout, match_words(list_name_spellings(subject.name))
+    )
     if not reports:
         return erased
     return replace(erased, counts={**erased.counts, "reports": len(reports)})
@@ -435,9 +464,12 @@ def _build_event(
 
 
 def _finish(
-    database: Database, request: ErasureRequest, rollouts: Sequence[Rollout], subject: _ErasedName
+    database: Database,
+    request: ErasureRequest,
+    rollouts: Sequence[Rollout],
+    subjects: Sequence[_ErasedName],
 ) -> int:
-    """Erase the account, small tables, and the name of the pseudonym; return the rows.
+    """Erase the account, small tables, and the names of ids; return the rows.
 
     That is one transaction, so that a replica that reads these events finds no name any more.
     """
@@ -445,19 +477,23 @@ def _finish(
         rows = sum(
             _erase_rows(transaction, request, rollout, subject, in_batch=False)
             for rollout in rollouts
+            for subject in subjects
         )
+        subject = subjects[0]
         if not request.rollout:
             delete_texts_by(transaction, ACCESS_CHAIN, subject.pseudonym)
             delete_ledger_texts(transaction, ACCESS_CHAIN, list_name_spellings(subject.name))
             erase_account(
                 transaction, request.caller, subject.name, reason=request.reason, at=request.at
             )
-        elsewhere = (
-            RolloutNames(transaction, rollout).has_name(subject.name)
+        elsewhere = {
+            name
             for rollout in Rollouts(transaction).list_all()
-        )
-        if not any(elsewhere):
-            Accounts(transaction).clear_name(subject.pseudonym)
+            for name in RolloutNames(transaction, rollout).list_names()
+        }
+        gone = Accounts(transaction).find_ids({each.name for each in subjects} - elsewhere)
+        for account in gone.values():
+            Accounts(transaction).clear_name(account)
     return rows
 
 

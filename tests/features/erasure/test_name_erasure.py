@@ -21,6 +21,7 @@ from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import NameErased, Stopped
 from rollout.engine.records.records import Case, Decision
+from rollout.engine.records.reviews import fold_name
 from rollout.features.access import users
 from rollout.features.access.access_state import find_access_ledger_faults
 from rollout.features.erasure.erasure import (
@@ -177,6 +178,40 @@ def test_records_of_an_erased_reviewer_are_refused_and_not_stored(database, stor
     assert receipt.status is RecordStatus.REJECTED
     assert "name was erased" in receipt.reason
     assert find_traces(database, "rosalind") == []
+
+
+SPELLINGS = ("rosalind", "Rosalind", " ROSALIND", "rosa\u200blind", "\uff52osalind")
+
+
+@pytest.mark.parametrize("asked", SPELLINGS[:2])
+def test_a_name_is_erased_in_every_spelling_that_counts_as_one_person(database, asked):
+    """They may have decided one case, and stay one person on it."""
+    apply_policy(database, POLICY, Actor("zoe"), NOON)
+    users.create_first_admin(database, "ada", at=NOON)
+    store(database, [Case(key="c-0", site="ramp-a", occurred_at=NOON, window="always")])
+    store(database, [decide("c-0", name) for name in (*SPELLINGS, "rosa")])
+    result = erase_name(database, REQUEST, asked)
+    assert [found for name in SPELLINGS for found in find_traces(database, name)] == []
+    with database.begin_read() as transaction:
+        names = transaction.execute(select(decisions.c.reviewer)).scalars().all()
+    assert len(set(names)) == len(SPELLINGS) + 1
+    assert {fold_name(name) for name in names} == {"rosa", result.pseudonym}
+    for name in (*SPELLINGS, "ROSALIND"):
+        (receipt,) = store(database, [structs.replace(decide("c-0", name), revision=2)])
+        assert "name was erased" in receipt.reason
+    assert erase_name(database, REQUEST, "RoSalind").rows == 0
+    list_events(database)
+
+
+def test_an_account_is_erased_by_its_own_spelling_with_what_it_decided_under_others(database):
+    fill(database)
+    store(database, [decide("c-0", "Bo"), decide("c-0", "BO")])
+    with pytest.raises(ErasureRefusedError, match="bo is an account"):
+        erase_name(database, REQUEST, "Bo")
+    erase_name(database, REQUEST, "bo")
+    with database.begin_read() as transaction:
+        names = {*transaction.execute(select(decisions.c.reviewer)).scalars()}
+    assert not names & {"bo", "Bo", "BO"}
 
 
 def test_an_erased_name_is_not_given_to_another_account(database):
