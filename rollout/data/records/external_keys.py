@@ -40,14 +40,20 @@ from rollout.data.database.bulk import (
     build_insert,
     encode_driver_values,
     fetch_rows,
-    insert_once,
+    insert_new_rows,
     select_integers,
     select_numbers,
     select_texts,
 )
 from rollout.data.database.rollouts import Rollout, RolloutRepository, Rollouts
 from rollout.data.database.session import Transaction
-from rollout.data.tables.tables import decisions, external_keys, role_assignments, users
+from rollout.data.tables.tables import (
+    decisions,
+    external_keys,
+    role_assignments,
+    users,
+    versions,
+)
 from rollout.engine.decide.permissions import REVIEWER, ROLES_BY_PERMISSION, Permission
 from rollout.engine.records.records import Case, Decision, Record
 from rollout.engine.records.reviews import fold_name
@@ -462,9 +468,14 @@ def find_erased_keys(
 def refuse_name(transaction: Transaction, rollout: Rollout, name: str) -> str:
     """Refuse further records of a reviewer in any spelling; return the hash of the name."""
     hash_key = ExternalKeys(transaction, rollout, ERASED_NAME).hash_key
-    for text in {name, fold_name(name)}:
-        row = {"rollout": rollout.number, "kind": ERASED_NAME, "key": hash_key(text)}
-        insert_once(transaction, external_keys, row)
+    insert_new_rows(
+        transaction,
+        external_keys,
+        [
+            {"rollout": rollout.number, "kind": ERASED_NAME, "key": hash_key(text)}
+            for text in sorted({name, fold_name(name)})
+        ],
+    )
     return hash_key(name)
 
 
@@ -512,6 +523,13 @@ def find_people(transaction: Transaction, rollout: Rollout, names: Collection[st
     have_decided = select(decisions.c.reviewer).where(decisions.c.rollout == rollout.number)
     folded = {*map(fold_name, transaction.execute(is_user.union(have_decided)).scalars())}
     return {name for name in names if fold_name(name) in folded}
+
+
+def is_version_name(transaction: Transaction, name: str) -> bool:
+    """Return whether a version of any rollout has a name, by `fold_name`."""
+    return fold_name(name) in map(
+        fold_name, transaction.execute(select(versions.c.version).distinct()).scalars()
+    )
 
 
 def find_role_holders(

@@ -28,7 +28,7 @@ from rollout.data.access.tokens import (
 from rollout.data.access.users import SecondFactors, StoredUser, Users
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
-from rollout.data.records.external_keys import is_name_erased
+from rollout.data.records.external_keys import is_name_erased, is_version_name
 from rollout.engine.decide.commands import NO_LIMITS, ApprovalLimits
 from rollout.engine.decide.permissions import (
     ADMIN,
@@ -195,7 +195,7 @@ def create_account(
     Raises:
         NotAllowedError: the caller is no admin of all rollouts.
         InvalidAccountError: the name, the address or a role is invalid.
-        NameTakenError: another account has the name or the address.
+        NameTakenError: another account has the name or the address, or a version the name.
         UnknownRolloutError: a role names an unknown rollout.
     """
     with open_admin_change(database, caller) as change:
@@ -364,6 +364,11 @@ def _add_user(
         )
     if is_name_erased(users.transaction, user_name):
         raise NameTakenError(f"the name {user_name} was erased; choose another one")
+    if not is_service_account and is_version_name(users.transaction, user_name):
+        raise NameTakenError(
+            f"{user_name} is the name of a version, so no decision of {user_name} would count;"
+            " choose another one"
+        )
     user = users.add(user_name, at=at, is_service_account=is_service_account)
     return user, (UserAdded(at=at, by=by, user=user_name, service_account=is_service_account),)
 

@@ -186,8 +186,10 @@ class RecordNotes:
         revisions = {revision for _, revision in stored_batch.list_accepted(Case, "revision")}
         if not all(map(is_registered, revisions)):
             return True
-        kind_columns = ((Decision, "source"), (Outcome, "source_kind"))
-        kinds = (stored_batch.list_accepted(*column) for column in kind_columns)
+        kinds = (
+            stored_batch.list_accepted(*column)
+            for column in ((Decision, "source"), (Outcome, "source_kind"))
+        )
         if UNNAMED in {kind for rows in kinds for _, kind in rows}:
             return True
         answer_rows = (
@@ -621,10 +623,13 @@ def request_adjudication(
             [decision.answers for decision in decisions],
             None if version is None else predictions[version].answers,
         )
-        review = _build_review(
-            state, case_id, case, PlannedReviewTask(ADJUDICATE), at, version=version
+        ReviewTaskStore(transaction, state.rollout).open_tasks(
+            [
+                _build_review(
+                    state, case_id, case, PlannedReviewTask(ADJUDICATE), at, version=version
+                )
+            ]
         )
-        ReviewTaskStore(transaction, state.rollout).open_tasks([review])
 
 
 def seed_gold_case(

@@ -8,6 +8,7 @@ from rollout.data.access.tokens import ApiKeys
 from rollout.data.access.users import Users
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.versions import VersionInfo, VersionStore
 from rollout.engine.decide.commands import Actor, AddVersion
 from rollout.engine.decide.permissions import AssignedRole, Caller, Permission, require_permission
 from rollout.features.access import keys
@@ -119,6 +120,17 @@ def test_a_name_is_given_once_in_large_and_small_letters(house):
     for name in ("bo", "Bo"):
         with pytest.raises(NameTakenError, match="never reused"):
             create_account(house, ADA, name, at=NOON)
+
+
+def test_no_person_gets_the_name_of_a_version(house):
+    """Decisions in that name would be a model's: rejected wherever they were made."""
+    apply_policy(house, POLICY, Actor("ada"), NOON)
+    with house.begin_write() as transaction:
+        rollout = Rollouts(transaction).find("mail")
+        VersionStore(transaction, rollout).record_info(VersionInfo("Cy", "records"), at=NOON)
+    with pytest.raises(NameTakenError, match="name of a version"):
+        create_account(house, ADA, "cy", at=NOON)
+    create_account(house, ADA, "cy", at=NOON, is_service_account=True)
 
 
 def test_a_person_comes_with_rights_or_not_at_all(house):
