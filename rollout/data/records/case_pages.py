@@ -383,7 +383,9 @@ class RolloutActivity:
     recent_cases: int
 
 
-def load_activity(transaction: Transaction, since: datetime) -> dict[int, RolloutActivity]:
+def load_rollout_activities(
+    transaction: Transaction, since: datetime
+) -> dict[int, RolloutActivity]:
     """Return the activity of each rollout since a time, by number."""
     is_natural = (cases.c.rollout == rollouts.c.id, cases.c.planted.is_(None))
     newest_cases = select(cases.c.received_at).where(*is_natural).order_by(cases.c.case_id.desc())

@@ -16,7 +16,11 @@ from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.scopes import TickSlots
-from rollout.data.records.case_pages import MAX_RECENT_CASES, RolloutActivity, load_activity
+from rollout.data.records.case_pages import (
+    MAX_RECENT_CASES,
+    RolloutActivity,
+    load_rollout_activities,
+)
 from rollout.data.reports.reports import DeliveryStore
 from rollout.engine.decide.permissions import (
     Caller,
@@ -100,7 +104,7 @@ def _build_rollout_summaries(
     service: Service, states: Iterable[RolloutState], at: datetime
 ) -> tuple[RolloutSummary, ...]:
     with service.database.begin_read() as transaction:
-        activities = load_activity(transaction, at - ONE_HOUR)
+        activities = load_rollout_activities(transaction, at - ONE_HOUR)
     return tuple(
         RolloutSummary(
             name=state.rollout.name,

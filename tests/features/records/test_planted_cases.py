@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, update
 
 from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.records.case_pages import load_activity
+from rollout.data.records.case_pages import load_rollout_activities
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
 from rollout.data.records.incoming_cases import ExposureStore, PlantedCases, SiteSignStore
@@ -253,7 +253,7 @@ def test_no_sign_of_life_and_no_record_of_a_figure_is_a_planted_case(room):
         sites = room.stood.policy.sites_by_id
         assert SiteSignStore(transaction, rollout).load_case_spans(sites) == {}
         assert PeriodRecords(transaction, rollout).load_last_received() == {}
-        activity = load_activity(transaction, room.at - MINUTE)[rollout.number]
+        activity = load_rollout_activities(transaction, room.at - MINUTE)[rollout.number]
         assert (activity.last_case_at, activity.recent_cases) == (None, 0)
         records = StoredHistory(transaction, rollout, levers=["alarm"]).load_records()
         frames = (records.cases, records.predictions, records.decisions, records.outcomes)
