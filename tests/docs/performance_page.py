@@ -1,4 +1,7 @@
-"""The page of costs by size, from docs/performance.json, which `make curves` measured."""
+"""The page of costs by size, from docs/performance.json, which `make curves` measured.
+
+Of replicas the figures are older than the second request of a batch, which sends the predictions.
+"""
 
 import json
 
@@ -9,9 +12,9 @@ TICKS, PAIRS, QUESTIONS = "tick, cells", "a pair, stored cases", "first question
 REPLICAS = "all replicas"
 MEANINGS = {
     TICKS: "a tick in memory after all cells changed",
-    PAIRS: "storing case, prediction and decision on SQLite, 1,000 pairs a batch",
+    PAIRS: "storing case, prediction and decision on SQLite, 1,000 pairs a batch of two requests",
     QUESTIONS: "a client's first answers, one for each site",
-    REPLICAS: "pairs stored by all replicas on one PostgreSQL, 1,000 a batch",
+    REPLICAS: "pairs stored by all replicas on one PostgreSQL, 1,000 a batch of one request",
 }
 TABLE = """\
 ## {meaning}
