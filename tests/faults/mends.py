@@ -16,7 +16,7 @@ from tests.docs.pages import ROOT
 
 FOLDERS = ("api", "config", "docs", "examples", "migrations", "rollout", "tests")
 FILES = ("pyproject.toml", "README.md", "CHANGELOG.md")
-UNUSED = shutil.ignore_patterns("__pycache__", "node_modules")
+UNUSED = shutil.ignore_patterns("node_modules")
 
 
 @dataclass(frozen=True)

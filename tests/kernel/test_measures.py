@@ -65,7 +65,7 @@ def test_abilities_of_a_measure_fit_together(measure):
 @pytest.mark.slow
 def test_another_measure_is_one_class_and_one_entry(tmp_path):
     copy = tmp_path / "rollout"
-    shutil.copytree(ROOT / "rollout", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "rollout", copy)  # with its byte code
     folder = copy / "kernel/measures"
     shutil.copy(HERE / "f1_measure.py", folder / "f1.py")
     listing = (folder / "__init__.py").read_text("utf-8")

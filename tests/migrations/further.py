@@ -91,8 +91,7 @@ def go_back(url):
 def copy_program(folder):
     """Write the next program, with its migration and kind of entry, into a folder."""
     for name in FOLDERS:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, Path(folder) / name, ignore=ignored)
+        shutil.copytree(ROOT / name, Path(folder) / name)  # with its byte code
     copy_migrations(folder)
     for name, before, after in KIND:
         module = Path(folder) / name
