@@ -142,7 +142,9 @@ def forecast_opening(
     if not 0 <= rate <= 1:
         raise ValueError(f"rate is {rate}; give a share in [0, 1]")
     walk = _walk_to_opening(
-        _list_opening_times(agreed, disagreed, at_least, alpha, horizon), 1 - rate
+        # with a share of 0 it opens now or never: 90,000 steps at a low threshold say no more
+        _list_opening_times(agreed, disagreed, at_least, alpha, horizon if rate else 0),
+        1 - rate,
     )
     times, masses = np.array(walk).reshape(-1, 2).T
     opened_chance = np.cumsum(masses)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollout.kernel.statistics import forecast
 from rollout.kernel.statistics.evidence import compute_log_e
 from rollout.kernel.statistics.forecast import (
     GateForecast,
@@ -116,6 +117,22 @@ def test_the_law_is_that_of_records_counted_one_by_one(rate, agreed, disagreed, 
 def test_a_model_that_is_always_or_never_right_has_a_plain_law(rate, median):
     law = forecast_opening(rate, at_least=0.95, alpha=0.05, horizon=2_000)
     assert (law.chance, law.mean, law.median) == (rate, median, median)
+
+
+@pytest.mark.parametrize(("agreed", "chance"), [(0, 0.0), (10, 1.0)])
+def test_a_share_of_nothing_is_not_walked_to_the_horizon(agreed, chance, monkeypatch):
+    """Seen: a cell's page of 3.5 s, one case judged wrong under a threshold of 12 %."""
+    times, walk = [], forecast._walk_to_opening
+    monkeypatch.setattr(
+        forecast, "_walk_to_opening", lambda found, rate: walk(times_of(found), rate)
+    )
+
+    def times_of(found):
+        times.extend(found)
+        return iter(times)
+
+    law = forecast_opening(0.0, at_least=0.12, alpha=0.1, agreed=agreed)
+    assert (law.chance, law.median, len(times) < 10) == (chance, 0 if chance else None, True)
 
 
 def test_a_hopeless_model_opens_by_its_first_records_or_never():
