@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -55,22 +56,29 @@ def empty_source(policy: Policy, **changes):
 @pytest.fixture
 def told(database, service, clock):
     """Return a rollout with records, none of them counted yet, and its instants of ticks."""
+    _, instants = build_story()
+    tell_story(database)
+    clock.advance(instants[-1] + HOUR - clock.now())
+    return instants
+
+
+@cache
+def build_story():
+    """Return records, and the instants of their ticks."""
     policy = parse_policy(BY_CASE)
     history = a_history(replace(STORY, slots=60), policy)
     slots, _ = replayed(history, policy, None)
-    apply_policy(
-        database,
-        BY_CASE,
-        Actor("zoe"),
-        to_instant(slots[0], policy.tick),
-        salt=bytes(32),
-        service_salt=bytes(32),
-    )
-    import_records(database, "story", history, to_instant(slots[0], policy.tick))
-    clock.advance(to_instant(slots[-1], policy.tick) + HOUR - clock.now())
-    return [to_instant(slot, policy.tick) for slot in slots]
+    return history, [to_instant(slot, policy.tick) for slot in slots]
 
 
+@filled_once
+def tell_story(database):
+    history, (first, *_) = build_story()
+    apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32), service_salt=bytes(32))
+    import_records(database, "story", history, first)
+
+
+@filled_once
 def tick(database, at):
     Ticker(database, "story", "one").tick(at)
 

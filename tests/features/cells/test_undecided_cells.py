@@ -37,7 +37,7 @@ def test_an_undecided_unit_is_no_verdict_on_a_low_threshold(database):
     )
     tick = policy.tick.total_seconds()
     first = int(whole.cases["occurred_at"].min().timestamp() // tick)
-    slots, delay = range(first, first + 70), timedelta(minutes=20)
+    slots, delay = range(first, first + 70, 10), timedelta(minutes=20)  # two cases, few ticks
     live(database, text, slots, delay, before_slot=all_at_first(database, "story", history))
     service, at = build_local_service(database), to_instant(slots[-1], policy.tick)
     page = load_cell_page(service, ZOE, "story", at=at)
