@@ -22,6 +22,7 @@ from rollout.engine.evidence.outcome_resolution import list_harms, resolve_outco
 from rollout.kernel.policy.evidence_sources import NOT_NAMED
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.factories import HOUR, MINUTE, NOON
+from tests.properties import examples
 
 pytestmark = pytest.mark.slow
 
@@ -96,9 +97,13 @@ UNSOURCED = contents(st.sampled_from(["camera", "desk"]))
 
 
 @pytest.mark.slow
-@given(
-    earlier=st.lists(SOURCED | UNSOURCED, max_size=6),
-    added=st.lists(UNSOURCED, min_size=1, max_size=3),
+@examples(
+    given(
+        earlier=st.lists(SOURCED | UNSOURCED, max_size=6),
+        added=st.lists(UNSOURCED, min_size=1, max_size=3),
+    ),
+    fast=10,
+    whole=100,
 )
 def test_revisions_of_no_source_widen_nothing_and_take_back_no_harm(earlier, added):
     harms, least, greatest = read(earlier)

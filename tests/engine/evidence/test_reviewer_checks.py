@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.engine.evidence.frames import build_gold_schema
@@ -21,6 +21,7 @@ from tests.engine.evidence.histories import (
     predictions,
     records,
 )
+from tests.properties import examples
 
 SEATED = evidence(a_policy(), outside="unknown")
 OUTSIDE = a_policy()
@@ -161,8 +162,7 @@ def test_a_known_case_is_a_check_against_what_is_known():
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
-@given(data=st.data())
+@examples(given(data=st.data()), fast=8, whole=40)
 def test_the_order_of_the_records_and_what_a_model_says_change_no_check(data):
     draw = data.draw
     policy = draw(st.sampled_from([SEATED, OUTSIDE, THREE, evidence(THREE, unit="episode")]))
@@ -194,8 +194,7 @@ def test_the_order_of_the_records_and_what_a_model_says_change_no_check(data):
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
-@given(data=st.data())
+@examples(given(data=st.data()), fast=8, whole=40)
 def test_what_comes_in_later_changes_no_check_that_was_made(data):
     draw = data.draw
     policy = draw(st.sampled_from([SEATED, OUTSIDE, evidence(THREE, outside="blind")]))

@@ -11,6 +11,7 @@ from rollout.engine.files import pair_files
 from rollout.engine.files.pair_files import count_file, scan_pairs
 from rollout.features.reports.inputs.pairs import count_combinations
 from rollout.kernel.policy.evidence_sources import FileReading
+from tests.properties import examples
 
 ROWS = {
     "case_key": ["a", "b", "c"],
@@ -126,7 +127,11 @@ TEXTS = st.sampled_from(["bear", "none", "", "Bär", "Ba\u0308r", "a'b", 'a"b', 
 
 
 @pytest.mark.slow
-@given(rows=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=60), nan=st.booleans())
+@examples(
+    given(rows=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=60), nan=st.booleans()),
+    fast=10,
+    whole=100,
+)
 def test_duckdb_counts_the_combinations_that_polars_counts(tmp_path_factory, rows, nan):
     names = ["human", "model", 'si"te']
     frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")

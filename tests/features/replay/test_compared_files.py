@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rollout.engine.files import pair_files
 from rollout.features.replay.compare import compare
 from rollout.features.reports.inputs import pairs
+from tests.properties import examples
 
 ANSWERS = st.sampled_from(["bear", "elk", "", None])
 CONFIDENCES = st.sampled_from([0.0, 0.5, 0.75, 0.9, 0.9, 1.0, math.nan, None])
@@ -36,8 +37,12 @@ def list_losses(rows):
     return [key for _, key in sorted(differing)[:20]]
 
 
-@given(rows=st.lists(st.tuples(ANSWERS, ANSWERS, CONFIDENCES), min_size=1, max_size=120))
 @pytest.mark.slow
+@examples(
+    given(rows=st.lists(st.tuples(ANSWERS, ANSWERS, CONFIDENCES), min_size=1, max_size=120)),
+    fast=8,
+    whole=100,
+)
 def test_the_losses_of_a_file_are_the_surest_pairs_of_all(tmp_path_factory, rows):
     path = write_pairs(tmp_path_factory.mktemp("pairs"), rows)
     for first, installed in ((30, True), (30, False), (10_000, True)):
@@ -71,14 +76,14 @@ def test_a_refused_confidence_is_not_rounded_into_what_is_asked_for(tmp_path, co
 @pytest.mark.slow
 def test_losses_of_a_key_that_many_rows_have_are_the_same_each_time(tmp_path):
     generator = np.random.default_rng(5)
-    models = [f"m{number}" for number in generator.permutation(3_000)]
+    models = [f"m{number}" for number in generator.permutation(600)]
     humans = ["m0" if model == "bear" else "bear" for model in [*models, "bear"]]
     frame = pl.DataFrame(
         {"human": humans, "model": [*models, "bear"], "confidence": 1.0, "case_key": "same"}
     )
     path = tmp_path / "pairs.parquet"
     for seed in range(3):
-        frame.sample(fraction=1.0, shuffle=True, seed=seed).write_parquet(path, row_group_size=100)
+        frame.sample(fraction=1.0, shuffle=True, seed=seed).write_parquet(path, row_group_size=20)
         listed = [loss.model for loss in compare(path).top_losses]
         assert listed == sorted(models)[:20]
 

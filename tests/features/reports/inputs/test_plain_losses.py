@@ -23,6 +23,7 @@ from tests.features.reports.inputs.plain_losses import (
     find_plain_thresholds,
 )
 from tests.features.reports.inputs.test_losses import HEAT, POLICY, SETS
+from tests.properties import examples
 
 POLICIES = {"labels": POLICY, "sets": SETS, "numbers": HEAT}
 ANSWERS = {
@@ -92,7 +93,7 @@ def build_records(cases, order):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", POLICIES)
-@given(data=st.data(), seed=st.none() | st.integers(0, 99))
+@examples(given(data=st.data(), seed=st.none() | st.integers(0, 99)), fast=8, whole=100)
 def test_losses_are_those_of_the_referee(form, data, seed):
     policy = POLICIES[form]
     (lever,) = policy.levers
