@@ -28,7 +28,7 @@ from rollout.live.service import build_service
 from rollout.live.work import user_runs
 from rollout.live.work.user_runs import MAX_WORKING, ProcessFailedError
 from tests.factories import DAY, NOON
-from tests.features.reports.test_builder import VIEWER, WEEK, bears, ledger, make
+from tests.features.reports.test_builder import VIEWER, WEEK, bears, ledger, make, on_sqlite
 
 __all__ = ["bears"]
 pytestmark = pytest.mark.slow
@@ -89,6 +89,7 @@ def test_a_process_that_breaks_leaves_nothing(bears):
     assert ledger(bears) == before
 
 
+@on_sqlite  # no process that draws a page opens a database
 def test_pages_are_those_of_this_process_and_drawn_once(bears, tmp_path):
     made = make(bears, NOON + DAY)
     shown = archive.load_report(bears, VIEWER, "bears", made.number, NOON + DAY)
