@@ -40,6 +40,7 @@ from tests.live.test_evidence_snapshots import (
     SLOTS,
     _snapshots_of_few_units,
     fill,
+    fill_until_middle,
     load_row,
     load_state,
     tick,
@@ -119,8 +120,7 @@ def hold(scheduler):
 def test_one_edited_count_is_found_and_people_decide(database, monkeypatch, change):
     """A process that began with the snapshot finds it, and reads all counted units anew."""
     monkeypatch.setattr(counted_check, "UNITS_PER_CHECK", 40)
-    fill(database)
-    tick(database, MIDDLE)
+    fill_until_middle(database)
     edit_snapshot(database, change)
     assert rebuild_derived_tables(database, "story").is_snapshot_wrong
     monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 10_000)
@@ -140,8 +140,7 @@ def test_one_edited_count_is_found_and_people_decide(database, monkeypatch, chan
 
 @pytest.mark.slow
 def test_two_processes_accuse_a_cell_once_and_people_resume_it(database, monkeypatch):
-    fill(database)
-    tick(database, MIDDLE)
+    fill_until_middle(database)
     edit_snapshot(database, answer_otherwise)
     monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 10_000)
     schedulers = [TickScheduler(database, name) for name in ("one", "two")]
@@ -187,8 +186,7 @@ def test_an_edit_that_no_process_has_read_yet_is_found_in_the_next_check(databas
 
 
 def test_a_snapshot_from_before_the_incident_is_not_used_again(database):
-    fill(database)
-    tick(database, MIDDLE)
+    fill_until_middle(database)
     row, state = load_row(database), load_state(database)
     at = to_instant(MIDDLE, POLICY.tick)
     stop_changed_cells(database, "story", {POLICY.cells[0]: "it differs"}, at)
@@ -199,8 +197,7 @@ def test_a_snapshot_from_before_the_incident_is_not_used_again(database):
 
 
 def test_what_was_stopped_and_told_is_not_told_again_but_deleted(database):
-    fill(database)
-    tick(database, MIDDLE)
+    fill_until_middle(database)
     at = to_instant(MIDDLE, POLICY.tick)
     for number in range(2):
         stop_changed_cells(database, "story", {POLICY.cells[0]: "it differs"}, at)
