@@ -253,7 +253,7 @@ class UploadResult:
     salt: str
 
 
-COMMAND: Final = (sys.executable, "-P", "-m", "rollout.features.uploads.upload_process")
+COMMAND: Final = (sys.executable, "-P", "-m", "rollout.features.uploads.uploaded_files")
 """`-P` keeps modules of the working directory out."""
 BROKEN_TEXT: Final = (
     f"it ended without a result: it may need more than 1 GiB of memory or {MAX_MINUTES} minutes;"

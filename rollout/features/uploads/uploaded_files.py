@@ -1,4 +1,7 @@
-"""Draft a policy for uploaded files, plan it and replay it, as `init`, `plan` and `replay` do."""
+"""Draft a policy for uploaded files, plan it and replay it, as `init`, `plan` and `replay` do.
+
+A run has a process of low priority and limited memory.
+"""
 
 import gzip
 import zlib
@@ -7,7 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from pydantic import TypeAdapter
 
 from rollout.engine.evidence.frames import RecordKind, RowCount
 from rollout.engine.files.files import RecordPaths
@@ -49,6 +54,7 @@ from rollout.features.uploads.upload_runs import (
     DECISIONS_FILE,
     FILE_NAMES,
     MAX_INFLATION,
+    MAX_MINUTES,
     MAX_ROWS,
     PREDICTIONS_FILE,
     STEPS,
@@ -59,6 +65,7 @@ from rollout.features.uploads.upload_runs import (
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.work.user_runs import answer_request, build_answer, report_step
 
 GZIP_MARK: Final = b"\x1f\x8b"
 OTHER_KINDS: Final = {
@@ -294,3 +301,17 @@ def _format_question(question: ReadingQuestion) -> str:
     if not options.keys() <= READING_OPTIONS.keys() | CHOICE_OPTIONS:
         return f"{text}; run {ADVICE} with {' or '.join(list_options(question))}"
     return f"{text}; choose the {fields} under “How the files are written”: {values}"
+
+
+MEMORY_TEXT: Final = f"it needs more than 1 GiB of memory; run {ADVICE}"
+
+
+def run_requested(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the message that ends a run: its result, or an error."""
+    options = TypeAdapter(UploadOptions).validate_python(values["options"])
+    folder = Path(values["folder"])
+    return build_answer(lambda: run_uploaded_files(folder, options, report_step), MEMORY_TEXT)
+
+
+if __name__ == "__main__":
+    answer_request(run_requested, MAX_MINUTES * 60)

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from rollout.features.uploads import upload_runs
-from rollout.features.uploads.upload_process import MEMORY_TEXT
 from rollout.features.uploads.upload_runs import (
     BROKEN_TEXT,
     COMMAND,
@@ -19,7 +18,7 @@ from rollout.features.uploads.upload_runs import (
     UploadRuns,
     has_files,
 )
-from rollout.features.uploads.uploaded_files import run_uploaded_files
+from rollout.features.uploads.uploaded_files import MEMORY_TEXT, run_uploaded_files
 from rollout.kernel.errors import RefusalError
 from rollout.live.work.user_runs import LONG_LIFETIME, MEMORY_LIMIT, NICENESS
 from tests.factories import DAY, NOON
@@ -213,12 +212,12 @@ def test_the_process_ends_with_its_parent():
 LIMITED = """
 import os, resource
 from rollout.live.work.user_runs import limit_process
-from rollout.features.uploads import upload_process
+from rollout.features.uploads import uploaded_files
 before = os.nice(0)
 limit_process(300)
 print(os.nice(0) - before, resource.getrlimit(resource.RLIMIT_DATA)[0])
-upload_process.run_uploaded_files = lambda *_: bytearray(2 ** 31)
-print(upload_process.run_requested({"folder": "x", "options": {}})["error"])
+uploaded_files.run_uploaded_files = lambda *_: bytearray(2 ** 31)
+print(uploaded_files.run_requested({"folder": "x", "options": {}})["error"])
 """
 
 
