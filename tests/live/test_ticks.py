@@ -166,16 +166,22 @@ def test_in_a_pass_over_many_each_is_ticked_at_its_own_time(database, monkeypatc
 @on_sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize("counted_until", [LAST, to_instant(SLOTS[20], TICK)])
-def test_units_counted_ahead_decide_nothing_before_their_slots(database, tmp_path, counted_until):
+def test_units_counted_ahead_decide_nothing_before_their_slots(
+    database, counted_in_time, counted_until
+):
     """Sources of a proposal once named all counted units, also those of later slots."""
-    expected, rows_of_counts = tick_through(database, None)
-    assert any(isinstance(event, ProposalRaised) and event.sources for event in expected)
-    folder = tmp_path / "ahead"
-    folder.mkdir()
-    with fresh("sqlite", folder) as url:
+    assert tick_through(database, counted_until) == counted_in_time
+
+
+@pytest.fixture(scope="module")
+def counted_in_time(tmp_path_factory):
+    """Return the events and counts of a story that is counted as it becomes due."""
+    with fresh("sqlite", tmp_path_factory.mktemp("in_time")) as url:
         other = Database(url)
-        assert tick_through(other, counted_until) == (expected, rows_of_counts)
+        events, rows_of_counts = tick_through(other, None)
         other.close()
+    assert any(isinstance(event, ProposalRaised) and event.sources for event in events)
+    return events, rows_of_counts
 
 
 def tick_through(database, count_until):

@@ -39,10 +39,23 @@ def fill(database):
     begun(database, HISTORY, SLOTS[0])
 
 
-@pytest.fixture
-def start(database):
-    """Start workers of a rollout that has its whole history; they end with the test."""
+@filled_once
+def count(database):
+    """Count all but the last slot, for tests of other things than what a tick writes."""
     fill(database)
+    Ticker(database, "story", "before").tick(LAST - SLOT)
+
+
+@pytest.fixture
+def start(database, begin):
+    """Start workers of a rollout whose last slot is due; they end with the test."""
+    count(database)
+    return begin
+
+
+@pytest.fixture
+def begin(database):
+    """Start workers of any rollout; they end with the test."""
     workers = []
 
     def start_worker(fault="", mark=""):
@@ -70,8 +83,9 @@ def list_failures(database):
 @pytest.mark.parametrize(
     "url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
 )
-def test_ticks_of_process_write_what_ticks_here_write(database, start, tmp_path):
-    result = start().run_due_ticks(LAST)
+def test_ticks_of_process_write_what_ticks_here_write(database, begin, tmp_path):
+    fill(database)
+    result = begin().run_due_ticks(LAST)
     assert not result.errors
     assert result.seconds_by_rollout["story"] > 0
     assert count_waiting(database) == 0
@@ -256,7 +270,8 @@ def test_process_ends_with_its_parent(start):
 
 @pytest.mark.slow
 @on_sqlite
-def test_log_of_process_is_log_of_service(database, start, caplog):
+def test_log_of_process_is_log_of_service(database, begin, caplog):
+    fill(database)
     with caplog.at_level(logging.INFO):
-        start().run_due_ticks(FIRST, narrow_only=True)
+        begin().run_due_ticks(FIRST, narrow_only=True)
     assert not [record for record in caplog.records if record.name == "rollout.database"]

@@ -20,8 +20,10 @@ from tests.data.databases import fresh
 from tests.data.snapshots import filled_once
 from tests.factories import DAY, HOUR, NOON
 from tests.features import bear_field as field
+from tests.features.reports.in_process import _reports_in_this_process
 from tests.features.reports.test_builder import keep
 
+__all__ = ["_reports_in_this_process"]
 BEGAN = NOON - 400 * DAY
 SPAN = ("--since", BEGAN.isoformat(), "--until", (BEGAN + DAY).isoformat())
 
