@@ -111,7 +111,7 @@ def send(client, rollout, items):
         yield from (item["status"] for item in answer.json()["items"])
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.simulation)])
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_an_odd_history_is_counted_checked_and_reported(client, clock, database, file, seed):

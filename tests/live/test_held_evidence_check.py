@@ -212,8 +212,10 @@ def test_what_was_stopped_and_told_is_not_told_again_but_deleted(database):
 KEPT = BY_CASE + "retention: {cases: 365d}\n"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+FURTHER_SEEDS = [pytest.param(seed, marks=pytest.mark.simulation) for seed in (2, 3)]
+
+
+@pytest.mark.parametrize("seed", [0, 1, *FURTHER_SEEDS])
 def test_an_honest_history_is_never_accused(database, monkeypatch, seed):
     """Neither late records, erasures, edits of a policy, restarts, two processes nor a purge."""
     monkeypatch.setattr(counted_check, "UNITS_PER_CHECK", 25)
