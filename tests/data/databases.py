@@ -77,14 +77,18 @@ class Server:
         try:
             rows.empty()
         except Error:
-            rows.close()
             self.drop(name)
         else:
             self._spare.append((name, url, rows))
 
     def _make_watched(self) -> tuple[str, str, WatchedRows]:
         name, url = self.make(self.template)
-        return name, url, WatchedRows(url, TABLES)
+        return name, url, WatchedRows(url, TABLES, self._look)
+
+    def _look(self) -> object:
+        """Return which transactions run on the server, and the number that the next one gets."""
+        with self._admin.connect() as connection:
+            return connection.exec_driver_sql("select pg_current_snapshot()::text").scalar()
 
     def drop(self, name: str) -> None:
         """Drop a database, even with open connections."""
@@ -93,8 +97,6 @@ class Server:
 
     def close(self) -> None:
         """Drop what is left, and stop the server if it was started here."""
-        for _, _, rows in self._spare:
-            rows.close()
         for name in list(self._made):
             self.drop(name)
         self._admin.dispose()

@@ -63,58 +63,53 @@ class WatchedFile:
 class WatchedRows:
     """A PostgreSQL database whose content is known until a transaction on the server has written.
 
-    It has all rows of its tables, and where the numbers of its sequences go on.
+    It has all rows of its tables, and where the numbers of its sequences go on. Nobody is connected
+    with it between the steps: some tests replace a database, or count who is.
     """
 
-    def __init__(self, url: str, tables: Sequence[str]) -> None:
-        """Take its URL, and its tables in the order of their references."""
+    def __init__(self, url: str, tables: Sequence[str], look: Callable[[], object]) -> None:
+        """Take its URL, its tables in the order of their references, and a look at the server."""
         address = make_url(url).set(drivername="postgresql")
-        self._connection = psycopg.connect(
-            address.render_as_string(hide_password=False), autocommit=True
-        )
+        self._address = address.render_as_string(hide_password=False)
+        self._tables = tables
+        self.look = look
         deletes = (f"delete from {name}" for name in tables)  # noqa: S608 - our own tables
         self._emptying = ";".join([*WITHOUT_TRIGGERS, *deletes])
-        questions = (f"select '{n}' where exists (select from {n})" for n in tables)  # noqa: S608
-        self._asking = " union all ".join(questions)
         self.content: int = EMPTY
         self.version: object = None
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-    def look(self) -> object:
-        """Return which transactions run, and the number that the next one will get."""
-        return self._connection.execute("select pg_current_snapshot()::text").fetchone()
-
     def read(self) -> tuple[dict[str, bytes], str]:
         """Return the rows of each table that has some, and what sets the sequences."""
-        filled = self._connection.execute(self._asking).fetchall()
-        sequences = self._connection.execute(
-            "select format('select setval(%L, %s)', sequencename, last_value) from pg_sequences"
-            " where last_value is not null"
-        )
-        set_numbers = ";".join(text for (text,) in sequences)
-        return {name: self._read_table(name) for (name,) in filled}, set_numbers
-
-    def _read_table(self, name: str) -> bytes:
-        with self._connection.cursor().copy(f"copy {name} to stdout (format binary)") as rows:
-            return b"".join(rows)
+        questions = (f"select '{n}' where exists (select from {n})" for n in self._tables)  # noqa: S608
+        with psycopg.connect(self._address, autocommit=True) as connection:
+            filled = connection.execute(" union all ".join(questions)).fetchall()
+            sequences = connection.execute(
+                "select format('select setval(%L, %s)', sequencename, last_value)"
+                " from pg_sequences where last_value is not null"
+            )
+            set_numbers = ";".join(text for (text,) in sequences)
+            return {name: _read_table(connection, name) for (name,) in filled}, set_numbers
 
     def copy(self, data: tuple[dict[str, bytes], str]) -> None:
         """Replace the rows of all tables."""
         rows_of_tables, set_numbers = data
-        with self._connection.transaction():
-            self.empty()
+        with psycopg.connect(self._address) as connection:
+            connection.execute(self._emptying)
             for name, rows in rows_of_tables.items():
                 statement = f"copy {name} from stdin (format binary)"
-                with self._connection.cursor().copy(statement) as copied:
+                with connection.cursor().copy(statement) as copied:
                     copied.write(rows)
-            self._connection.execute(set_numbers)
+            connection.execute(set_numbers)
 
     def empty(self) -> None:
         """Delete all rows in one text without parameters, which the server takes in one step."""
-        self._connection.execute(self._emptying)
+        with psycopg.connect(self._address) as connection:
+            connection.execute(self._emptying)
+
+
+def _read_table(connection: psycopg.Connection, name: str) -> bytes:
+    with connection.cursor().copy(f"copy {name} to stdout (format binary)") as rows:
+        return b"".join(rows)
 
 
 @dataclass(frozen=True, slots=True)
