@@ -456,5 +456,4 @@ def _find_comparison(
         )
     except UnknownVersionError:
         return None
-    lever_comparisons = (item for item in matrices.items if item.lever == divergences.lever)
-    return next(lever_comparisons, None)
+    return next((item for item in matrices.items if item.lever == divergences.lever), None)

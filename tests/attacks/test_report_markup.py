@@ -12,11 +12,11 @@ from rollout.data.records.records import RecordStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.records import Case, Decision, Prediction
-from rollout.features.records.record_notes import seed_gold_case
 from rollout.features.reports.archive import format_report, load_report
 from rollout.features.reports.builder import ReportOptions, create_report
 from rollout.features.reports.inputs.divergence_columns import escape_cell, unescape_cell
 from rollout.features.reports.inputs.divergences import escape_frame
+from rollout.features.reviews.requested_reviews import seed_gold_case
 from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

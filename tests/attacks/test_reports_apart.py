@@ -15,9 +15,9 @@ from rollout.engine.records.reviews import (
     ReviewStillOpenError,
 )
 from rollout.features.delivery.delivery import ReportPublisher, deliver_due_reports
-from rollout.features.records.record_notes import seed_gold_case
 from rollout.features.reports.archive import load_report
 from rollout.features.reports.builder import ReportOptions, create_report
+from rollout.features.reviews.requested_reviews import seed_gold_case
 from rollout.features.reviews.reviews import release_review
 from rollout.kernel.channels import Channels
 from rollout.live.service import build_service

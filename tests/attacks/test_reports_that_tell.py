@@ -10,7 +10,6 @@ import pytest
 from rollout.data.reports.reports import ReportRequests
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.reviews import DecisionConflictError
-from rollout.features.records.record_notes import seed_gold_case
 from rollout.features.reports import archive
 from rollout.features.reports.archive import (
     ALIVE_FOR,
@@ -27,6 +26,7 @@ from rollout.features.reports.builder import (
     ReportOptions,
     create_report,
 )
+from rollout.features.reviews.requested_reviews import seed_gold_case
 from tests.features.review_room import ANA, DAN, START, Room
 
 pytestmark = pytest.mark.slow

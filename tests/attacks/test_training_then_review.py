@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.features.records.record_notes import seed_gold_case
+from rollout.features.reviews.requested_reviews import seed_gold_case
 from rollout.features.training import cleaning as exporting
 from rollout.features.training.cleaning import (
     TrainingOptions,

@@ -7,7 +7,7 @@ from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.access import users
-from rollout.features.records.record_notes import seed_gold_case
+from rollout.features.reviews.requested_reviews import seed_gold_case
 from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

@@ -598,5 +598,4 @@ def _describe_line(texts: tuple[str | None, ...], names: list[str]) -> str | Non
     if first == names[0]:
         is_header = all(text in {name, None} for text, name in zip(texts, names, strict=True))
         return HEADER if is_header else None
-    blanks = sum(text is None for text in others)
-    return TOTALS if 2 * blanks >= len(others) else None
+    return TOTALS if 2 * sum(text is None for text in others) >= len(others) else None

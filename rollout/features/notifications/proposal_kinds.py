@@ -354,8 +354,7 @@ def _list_against(
     from rollout.features.proposals.proposal_evidence import list_facts_against, load_track_records
 
     records = load_track_records(service, state, proposal, at)
-    zone = user.timezone
-    facts = list_facts_against(user.caller, state.rollout.name, records, zone, at)
+    facts = list_facts_against(user.caller, state.rollout.name, records, user.timezone, at)
     facts += map(describe_vouched_units, proposal.vouched)
     if any(count.own for count in proposal.registered):
         facts.append(describe_registered_units(proposal.registered, proposal.version))

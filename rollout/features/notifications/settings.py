@@ -489,8 +489,7 @@ def _send_to_user(
     send_message: MessageSender,
 ) -> _Outcome:
     at = service.clock.now()
-    is_urgent = notification.notice.kind in URGENT_NOTICES
-    send_at = at if is_urgent else user.find_send_time(at)
+    send_at = at if notification.notice.kind in URGENT_NOTICES else user.find_send_time(at)
     if send_at > at:
         return _Outcome(postponed_to=send_at)
     try:

@@ -44,7 +44,7 @@ from rollout.engine.records.reviews import (
     fold_name,
 )
 from rollout.features.records.decision_places import DecisionPlaces
-from rollout.features.records.record_notes import open_adjudication_if_split
+from rollout.features.reviews.requested_reviews import open_adjudication_if_split
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.errors import StaleRevisionError, UserRequiredError
 from rollout.kernel.policy.evidence_sources import REVIEWS

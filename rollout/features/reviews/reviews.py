@@ -40,12 +40,7 @@ from rollout.engine.records.reviews import (
     PREDICTION,
     REVIEW_PAGE,
 )
-from rollout.features.records.record_notes import (
-    open_reviews,
-    request_adjudication,
-    seed_gold_case,
-    withdraw_answered_reviews,
-)
+from rollout.features.records.record_notes import open_reviews, withdraw_answered_reviews
 from rollout.features.reviews.decisions import (
     DecisionDraft,
     StoredDecision,
@@ -57,6 +52,7 @@ from rollout.features.reviews.decisions import (
     submit_decision,
     was_assigned,
 )
+from rollout.features.reviews.requested_reviews import request_adjudication, seed_gold_case
 from rollout.kernel.units import Lever
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service

@@ -215,8 +215,7 @@ def _find_needed(inputs: ReportInputs, history: PlacedHistory, answered: pl.Seri
     Cases of an episode beside its own one may count too, if somebody answered them.
     """
     policy = inputs.policy
-    gate_rows = inputs.units.filter(pl.col("track") == "gate")
-    own_cases = gate_rows["case_key"].unique()
+    own_cases = inputs.units.filter(pl.col("track") == "gate")["case_key"].unique()
     predicted = inputs.records.predictions["case_key"].unique()
     cases = history.cases.filter(pl.col("case_key").is_in(predicted.implode()))
     period = PolicyPeriod(inputs.first, policy, inputs.timelines)

@@ -223,8 +223,7 @@ def _compute_log_sums(log_factors: Floats, compared: NDArray[np.int64]) -> Float
 def _accumulate(log_additions: Floats, log_factors: Floats) -> Floats:
     """Return ln of the sums after each bucket, in which R becomes F·(R + addition)."""
     cumulative = np.cumsum(log_factors, axis=0)
-    previous = cumulative - log_factors
-    sums = np.logaddexp.accumulate(log_additions - previous, axis=0)
+    sums = np.logaddexp.accumulate(log_additions - (cumulative - log_factors), axis=0)
     return np.asarray(cumulative + sums)
 
 

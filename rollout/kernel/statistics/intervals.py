@@ -392,8 +392,7 @@ def compute_weighted_share(
     values, inverse_chances = np.asarray(errors, float), 1 / np.asarray(chances, float)
     if not len(values):
         return WeightedShare(0, None, None, None, None, NO_DATA)
-    total = float(inverse_chances.sum())
-    rate = min(float(np.sum(inverse_chances * values)) / total, 1.0)
+    rate = min(float(np.sum(inverse_chances * values)) / float(inverse_chances.sum()), 1.0)
     unit = np.arange(len(values)) if units is None else np.unique(units, return_inverse=True)[1]
     gaps = inverse_chances * (values - rate)
     number = compute_effective_number(

@@ -21,11 +21,11 @@ from rollout.features.divergences.divergence_list import (
     export_divergences_csv,
     load_divergence_page,
 )
-from rollout.features.records.record_notes import seed_gold_case
 from rollout.features.reports.figures.comparison import build_action_matrix, build_matrix
 from rollout.features.reports.inputs.divergences import build_divergence_frame, format_csv
 from rollout.features.reports.inputs.pairs import Pairs, build_pairs
 from rollout.features.reports.stored_inputs import NothingToReportError
+from rollout.features.reviews.requested_reviews import seed_gold_case
 from rollout.features.training.cleaning import TrainingOptions, load_closed_inputs, store_choices
 from rollout.kernel.units import FAILED, WHOLE_UNIT
 from rollout.live.policy_application import apply_policy

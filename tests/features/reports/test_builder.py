@@ -16,7 +16,6 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import VersionFirstUsed
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.process.health_checks import run_health_checks
-from rollout.features.records.record_notes import seed_gold_case
 from rollout.features.reports import archive, drafts
 from rollout.features.reports.archive import (
     UnknownReportError,
@@ -43,6 +42,7 @@ from rollout.features.reports.figures.report_version import (
 )
 from rollout.features.reports.report_pages import parse_report_facts
 from rollout.features.reports.stored_inputs import NothingToReportError
+from rollout.features.reviews.requested_reviews import seed_gold_case
 from rollout.kernel.errors import NotAllowedError, UnknownRolloutError
 from rollout.live.consistency_check import rebuild_derived_tables
 from rollout.live.evidence.unit_counting import queue_new_cases

@@ -136,9 +136,8 @@ def spread_centers(
     """
     if not targets:
         return []
-    half_steps = [(size + other) / 2 for size, other in pairwise(sizes)]
-    offsets = [sizes[0] / 2, *half_steps]
-    offsets = list(accumulate(offsets))
+    half_steps = ((size + other) / 2 for size, other in pairwise(sizes))
+    offsets = list(accumulate([sizes[0] / 2, *half_steps]))
     blocks: list[tuple[float, int]] = []
     for center, offset in zip(targets, offsets, strict=True):
         blocks.append((center - offset, 1))
