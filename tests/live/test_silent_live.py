@@ -58,6 +58,24 @@ def test_a_silent_case_of_the_slot_of_a_first_use_counts_no_earlier_than_that(da
     assert find_evidence_faults(database) == []
 
 
+def predict_late(history, seed):
+    """Return a history in which half of the predictions come hours later, after the decisions."""
+    is_late = pl.struct("case_key", "version").hash(seed) % 2 == 0
+    at = pl.when(is_late).then(pl.col("at") + timedelta(hours=5)).otherwise("at")
+    return replace(history, predictions=history.predictions.with_columns(at=at))
+
+
+@on_sqlite
+@pytest.mark.parametrize("text", [BY_CASE, BY_EPISODE], ids=["case", "episode"])
+def test_a_late_answer_of_the_slot_of_a_first_use_begins_no_attempt(database, text):
+    text = text.replace("grace: 1h", "grace: 90m")
+    story = replace(STORY, seed=12, slots=40)
+    history = predict_late(a_history(story, parse_policy(text)), 2)
+    events, expected = decide_live_and_replayed(database, text, history, AFTER)
+    assert list_unsealed_events(events) == list_unsealed_events(expected)
+    assert find_evidence_faults(database) == []
+
+
 @on_sqlite
 def test_silent_cases_that_come_as_they_are_made_are_counted_when_due(database):
     policy = parse_policy(BY_CASE)

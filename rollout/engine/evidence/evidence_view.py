@@ -212,13 +212,18 @@ class EvidenceView:
         return slot, int(rows.occurred[answered[rows.slot[answered] == slot]].min())
 
     def _skip_silent_start(self, rows: UnitArrays) -> UnitArrays:
-        """Return the rows without those before the attempt's first predicted unit."""
+        """Return the rows without those before the attempt's first predicted unit.
+
+        Of the others none counts before it: no tick could know that the attempt had begun.
+        """
         is_silent = self.unit_classes.is_silent
         if not is_silent.any():
             return rows
-        begin = self._first_answered[1] if self.begun is None else self.begun
+        counted, begin = (
+            (FIRST_SLOT, self.begun) if self.begun is not None else self._first_answered
+        )
         is_kept = ~is_silent[rows.unit_class] | (rows.occurred >= begin)
-        return rows if is_kept.all() else rows.select(np.flatnonzero(is_kept))
+        return replace(rows, slot=np.maximum(rows.slot, counted)).select(np.flatnonzero(is_kept))
 
     @cached_property
     def visible_rows(self) -> UnitArrays:
