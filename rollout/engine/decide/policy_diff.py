@@ -88,27 +88,42 @@ def compare_waves(old: Policy, new: Policy) -> Iterator[LooserRule]:
         yield build_looser("no-waves")
         return
     yield from _compare_wave_rules(old.waves, new.waves, new)
-    earlier_sites = [
-        s.id for s in new.sites if s.id in old.sites_by_id and s.wave < old.sites_by_id[s.id].wave
-    ]
-    if earlier_sites:
-        yield build_looser("earlier-wave", sites=tuple(earlier_sites))
-    left_sites = [site.id for site in new.sites if _leaves_wave(old, new, site)]
-    if left_sites:
-        yield build_looser("left-wave", sites=tuple(left_sites))
+    if earlier_sites := tuple(
+        site.id for site in new.sites if site.wave < old.sites_by_id.get(site.id, site).wave
+    ):
+        yield build_looser("earlier-wave", sites=earlier_sites)
+    if left_sites := tuple(site.id for site in old.sites if _leaves_wave(old, new, site)):
+        yield build_looser("left-wave", sites=left_sites)
 
 
 def _leaves_wave(old: Policy, new: Policy, site: Site) -> bool:
-    """Return whether a site moves to a later wave from one that other sites wait for.
+    """Return whether a site's wave, which other sites wait for, goes on without it.
 
-    A removed site, or one that may no longer reach the stage, only narrows: nobody waits for it.
+    So it does without a site that is removed, or may no longer reach the stage: what narrows here
+    would open the next wave, perhaps for the same harm.
     """
-    old_site = old.sites_by_id.get(site.id)
-    return (
-        old_site is not None
-        and site.wave > old_site.wave
-        and any(other.wave > old_site.wave for other in new.sites if other.id != site.id)
+    others = [other.id for other in new.sites if other.wave > site.wave and other.id != site.id]
+    is_moved = new.sites_by_id.get(site.id, site).wave > site.wave
+    return any(
+        is_moved
+        or _find_wait_end(new, Cell(site.id, window.id))
+        < min(
+            _find_wait_end(old, Cell(site.id, window.id)),
+            _find_wait_end(new, Cell(other, window.id)),
+        )
+        for window in new.windows
+        for other in others
     )
+
+
+def _find_wait_end(policy: Policy, cell: Cell) -> date:
+    """Return until when a later wave may have to wait for a cell; the first day if it never has."""
+    is_waited_for = (
+        policy.waves is not None
+        and cell in policy.cell_set
+        and policy.waves.stage in _list_allowed_stages(policy, cell)
+    )
+    return (_find_end(policy, cell) or date.max) if is_waited_for else date.min
 
 
 def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[LooserRule]:
@@ -142,14 +157,19 @@ def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[LooserRul
 
 def _list_allowed_stages(policy: Policy, cell: Cell) -> tuple[str, ...]:
     """Return the stages up to the lowest `never_above` of the cell."""
-    caps = [limit.never_above for limit in policy.limits if limit.where.fits(cell)]
-    stage_levels = [policy.stage_ids.index(cap) for cap in caps if cap is not None]
+    stage_levels = [
+        policy.stage_ids.index(limit.never_above)
+        for limit in policy.limits
+        if limit.never_above is not None and limit.where.fits(cell)
+    ]
     return policy.stage_ids[: min(stage_levels, default=len(policy.stage_ids)) + 1]
 
 
 def _find_end(policy: Policy, cell: Cell) -> date | None:
-    ends = [limit.ends for limit in policy.limits if limit.where.fits(cell)]
-    return min((end for end in ends if end is not None), default=None)
+    return min(
+        (each.ends for each in policy.limits if each.ends is not None and each.where.fits(cell)),
+        default=None,
+    )
 
 
 def compare_freezes(old: Policy, new: Policy, cell: Cell) -> Iterator[LooserRule]:

@@ -338,6 +338,38 @@ def test_a_site_that_leaves_its_wave_holds_up_the_next_no_longer():
     assert say_looser_rules(old, last) == ()  # no site waits for the last wave
 
 
+SITES = (Site("creek", "UTC"), Site("lake", "UTC"), Site("pond", "UTC", wave=2))
+NO_LAKE = "the next wave no longer waits for lake"
+
+
+def at(site, window=None):
+    return Where(sites=(site,), windows=() if window is None else (window,))
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"sites": SITES[::2]}, (NO_LAKE,)),
+        ({"sites": SITES[:2]}, ()),
+        ({"limits": (Limit(never_above="shadow", where=at("lake", "night")),)}, (NO_LAKE,)),
+        ({"limits": (Limit(never_above="shadow"),)}, ()),
+        ({"limits": (Limit(never_above="supervised", where=at("lake")),)}, ()),
+        ({"limits": (Limit(ends=date(2027, 6, 30), where=at("lake")),)}, (NO_LAKE,)),
+        ({"limits": (Limit(ends=date(2027, 6, 30)),)}, ()),
+    ],
+    ids=["removed", "the last", "capped", "all capped", "at the stage", "ends", "all end"],
+)
+def test_what_narrows_a_site_of_an_earlier_wave_opens_the_next(changed, says):
+    old = policy(sites=SITES, waves=Waves("supervised"))
+    assert say_looser_rules(old, replace(old, **changed)) == says
+
+
+def test_a_site_for_which_no_wave_waited_may_go():
+    capped = {"limits": (Limit(never_above="shadow", where=at("lake")),)}
+    old = policy(sites=SITES, waves=Waves("supervised"), **capped)
+    assert say_looser_rules(old, replace(old, sites=SITES[::2])) == ()
+
+
 def test_the_cost_of_a_set_is_part_of_what_records_mean():
     logo = Lever("logo", ("nike",), ("nike",), costs=(CostRule(10),), many=True)
     dear, cheap = policy(**lever(logo)), policy(**lever(replace(logo, costs=(CostRule(1),))))
