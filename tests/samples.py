@@ -18,7 +18,7 @@ import pytest
 
 COMMIT: Final = os.environ.get("ROLLOUT_TEST_SAMPLE", "")
 BUDGETS: Final = {  # minutes on two idle cores
-    "slow": 2.5,
+    "slow": 3.5,
     "browser": 1.5,
     "first_hour": 1.25,
     "exhaustive": 0.33,
