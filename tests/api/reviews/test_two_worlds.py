@@ -2,7 +2,8 @@
 
 Two worlds get the same cases, people and questions; only the models' answers differ. Whatever
 reviewers are answered is compared byte by byte. Left out of the comparison is what may differ:
-the proposal of an assisted review.
+the proposal of an assisted review. A failed prediction of the acting version brings its case to
+people, since nobody else decides it; so only the other version, v2, fails in one world.
 """
 
 import json
@@ -61,7 +62,7 @@ class PermissionWorld:
             confidence=self.confidence,
             probabilities={self.label: self.confidence},
             latency_ms=self.latency_ms,
-            error=None if self.label != "none" else "it failed with 0.27182",
+            error="it failed with 0.27182" if (version, self.label) == ("v2", "none") else None,
         )
 
 
