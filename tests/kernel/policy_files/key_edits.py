@@ -47,7 +47,7 @@ BEFORE = {
 
 # Needs approvals, and the way back needs none.
 LOOSENS = {
-    "sites[]": {"sites[3]": {"id": "hill"}},
+    "sites[]": {"sites[3]": {"id": "hill", "wave": "3"}},
     "levers[]": {"levers[3]": {"id": "siren-2", "labels": ["on", "off"]}},
     "levers[].labels": {"levers[1].labels": ["a", "b", "c", "d"]},
     "levers[].overlap": {"levers[1].overlap": "70%"},
@@ -113,12 +113,9 @@ LOOSENS = {
     "guards[].false_alarm_every": {"guards[0].false_alarm_every": "6000"},
     "guards[].holds": {"guards[5].holds": "site"},
     "guards[].reach": {"guards[0].reach": "cell"},
-    "limits[]": {"limits": None},
     "limits[].never_above": {"limits[0].never_above": "trial"},
-    "limits[].ends": {"limits[0].ends": "2028-01-31"},
     "versions[]": {"versions[1]": {"id": "v9", "content": "c" * 64}},
     "waves": {"waves": None},
-    "waves.stage": {"waves.stage": "supervised"},
     "waves.hold": {"waves.hold": "6d"},
     "waves.share": {"waves.share": "80%"},
     "waves.at_once": {"waves.at_once": "3"},
@@ -135,6 +132,9 @@ LOOSENS = {
 
 # Needs approvals in both directions: which of them is looser can't be told, or each one is.
 LOOSENS_EITHER_WAY = {
+    "limits[]": {"limits": None},  # the way back ends what the next wave waits for
+    "limits[].ends": {"limits[0].ends": "2028-01-31"},
+    "waves.stage": {"waves.stage": "supervised"},
     "country": {"country": "DE"},
     "levers[].id": {"levers[1].id": "brands"},
     "levers[].many": {"levers[1].many": "false", "levers[1].overlap": None},
