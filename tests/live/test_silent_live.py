@@ -6,8 +6,10 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
+from rollout.engine.evidence.case_placement import place_cases, resolve_natural_units
 from rollout.features.records.record_import import import_records
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.units import NOT_PREDICTED
 from rollout.live.consistency_check import rebuild_derived_tables
 from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
@@ -51,8 +53,15 @@ def test_silent_cases_give_the_same_events_live_and_in_replay(database, text):
 def test_a_silent_case_of_the_slot_of_a_first_use_counts_no_earlier_than_that(database, text):
     """By a grace of half a slot, cases of one slot close in two."""
     text = text.replace("grace: 1h", "grace: 30m")
-    story = replace(STORY, seed=12, slots=40)
-    history = leave_out(a_history(story, parse_policy(text)), 2, tenths=5)
+    story, policy = replace(STORY, seed=12, slots=40), parse_policy(text)
+    history = leave_out(a_history(story, policy), 2, tenths=5)
+    units = resolve_natural_units(place_cases(history, policy, bytes(32)), policy, tracks=["gate"])
+    is_silent = pl.col("predicted") == NOT_PREDICTED
+    firsts = units.group_by("site", "window", "version").agg(
+        silent=pl.col("slot").filter(is_silent).min(), used=pl.col("slot").filter(~is_silent).min()
+    )
+    assert firsts.filter(pl.col("silent") < pl.col("used")).is_empty()
+    assert firsts.filter(pl.col("silent") == pl.col("used")).height
     events, expected = decide_live_and_replayed(database, text, history, AFTER)
     assert list_unsealed_events(events) == list_unsealed_events(expected)
     assert find_evidence_faults(database) == []
