@@ -16,7 +16,7 @@ from rollout.data.counting.counted_units import CountedUnits
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import CommitTimes, Ledger
-from rollout.data.ledger.scopes import PendingStop, TickSlots, store_pending_stop
+from rollout.data.ledger.scopes import TickSlots
 from rollout.data.records.records import RecordStore, RejectedRecords
 from rollout.data.tables.tables import counts, tick_slots
 from rollout.engine.decide.commands import Actor, ApproveProposal, OpenIncident, StopCells
@@ -31,7 +31,6 @@ from rollout.engine.events import (
     ProposalHeld,
     ProposalRaised,
     RecordsCounted,
-    Stopped,
     Suspended,
     SuspensionCleared,
     Widened,
@@ -39,7 +38,6 @@ from rollout.engine.events import (
 from rollout.engine.evidence.unit_buffer import UnitBuffer
 from rollout.engine.records.records import Heartbeat, RejectedItem
 from rollout.features.records.record_import import import_records
-from rollout.features.stops.stops import append_pending_stop
 from rollout.kernel.calendar.instants import find_slot_before, to_instant
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live import tick_passes
@@ -532,54 +530,6 @@ def test_where_clocks_disagree_what_is_approved_is_not_applied(database):
     at = approved(database, ticker, LAST)
     assert Widened not in kinds(ticker.tick(at, narrow_only=True))
     assert Widened in kinds(ticker.tick(at + TICK))
-
-
-# A stop that the ledger lacks
-
-
-LATER_STOP = PendingStop(
-    "x", "story", POLICY.cells, Actor("bo"), "fog", LAST + TICK / 2, drill=False
-)
-
-
-def store_stop(database, stop=LATER_STOP):
-    with database.begin_write() as transaction:
-        store_pending_stop(transaction, stop)
-
-
-def test_nothing_is_widened_after_a_stop_that_the_ledger_lacks(database):
-    ticker = begun_here(database)
-    at = approved(database, ticker, LAST)
-    store_stop(database)
-    assert Widened not in kinds(ticker.tick(at))
-    append_pending_stop(database, LATER_STOP)
-    assert Widened not in kinds(ticker.tick(at + TICK))
-    assert Stopped in kinds(written(database))
-
-
-@on_sqlite
-def test_a_stop_of_another_rollout_holds_nothing(database):
-    ticker = begun_here(database)
-    at = approved(database, ticker, LAST)
-    store_stop(database, replace(LATER_STOP, rollout="other"))
-    assert Widened in kinds(ticker.tick(at))
-
-
-def test_nothing_is_widened_after_a_stop_that_came_while_a_tick_decided(database, other):
-    ticker = begun_here(database)
-    at = approved(database, ticker, LAST)
-    stops = [LATER_STOP]
-
-    def stop_elsewhere(_):
-        if stops:
-            store_stop(other, stops.pop())
-
-    with faults.install_action(stop_elsewhere, "command.decided"):
-        events = ticker.tick(at)
-    assert stops == []
-    assert Widened not in kinds(events)
-    append_pending_stop(database, LATER_STOP)
-    assert Widened not in kinds(ticker.tick(at + TICK))
 
 
 @on_sqlite
