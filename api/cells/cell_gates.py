@@ -43,7 +43,7 @@ from rollout.engine.words.formatting import (
 from rollout.engine.words.state_text import describe_hold
 from rollout.features.cells.cell_table import CellSummary, RecentChanges
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
-from rollout.features.reports.figures.gate_facts import ConditionFacts
+from rollout.features.reports.inputs.cell_facts import ConditionFacts
 from rollout.kernel.calendar.instants import SHADOW, find_slot_after, to_instant
 from rollout.kernel.facts import DAYS, REVIEWERS, UnmetRequirement
 from rollout.kernel.measures import Watch

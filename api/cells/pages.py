@@ -83,7 +83,7 @@ from rollout.features.divergences.matrices import load_action_changes
 from rollout.features.ledger.activity import find_adjacent_changes, load_activity
 from rollout.features.proposals.proposals import list_pending_approvals
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
-from rollout.features.reports.figures.gate_facts import ConditionFacts
+from rollout.features.reports.inputs.cell_facts import ConditionFacts
 from rollout.features.reports.pages.timeline_layout import StageMarker
 from rollout.features.stops.stops import load_stops
 from rollout.kernel.calendar.instants import EPOCH, Cell

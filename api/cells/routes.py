@@ -53,7 +53,7 @@ from rollout.features.cells.overview import (
     load_rollouts,
     load_schedule,
 )
-from rollout.features.reports.figures.timeline_parts import TimelineRequest
+from rollout.features.reports.inputs.cell_facts import TimelineRequest
 from rollout.kernel.calendar.instants import Cell
 from rollout.live.service import Service
 

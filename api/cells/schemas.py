@@ -9,9 +9,10 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from api.schema_forms import NOON, AttributeForm, add_fields_of, encode_number
 from rollout.engine.words.event_text import EventDescription
 from rollout.features.cells.cells import CellDetail, CellPage
-from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.features.reports.figures.timeline_parts import (
+from rollout.features.reports.inputs.cell_facts import (
     CellTimeline,
+    ConditionFacts,
+    GateFacts,
     TimelineBucket,
     TimelineGap,
     TimelineMark,

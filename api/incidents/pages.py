@@ -55,7 +55,7 @@ from rollout.features.incidents.incidents import (
     record_acknowledgement,
 )
 from rollout.features.reports.figures.funnel import build_value_mark
-from rollout.features.reports.figures.timeline_parts import TimelineMark
+from rollout.features.reports.inputs.cell_facts import TimelineMark
 from rollout.features.reports.pages.number_charts import DetectorView, build_detector_view
 from rollout.features.reports.pages.timeline_chart import TimelineView
 from rollout.kernel.calendar.instants import EPOCH, MICROSECOND, SHADOW, Cell, to_micros

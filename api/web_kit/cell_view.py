@@ -32,7 +32,7 @@ from rollout.features.cells.cells import find_main_evidence
 from rollout.features.cells.overview import load_cell_timeline
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.funnel import join_value_marks
-from rollout.features.reports.figures.timeline_parts import TimelineMark, TimelineRequest
+from rollout.features.reports.inputs.cell_facts import TimelineMark, TimelineRequest
 from rollout.features.reports.pages.timeline_chart import TimelineView, build_timeline_view
 from rollout.features.reports.pages.timeline_layout import (
     EMPTY,

@@ -16,7 +16,7 @@ from rollout.features.cells.cli import format_status
 from rollout.features.notifications.proposal_kinds import APPROVE, describe_proposal
 from rollout.features.proposals.proposal_details import Proposal, describe_effect
 from rollout.features.reports.figures.report_identity import summarize_policy
-from rollout.features.reports.figures.timeline_parts import TimelineStage
+from rollout.features.reports.inputs.cell_facts import TimelineStage
 from rollout.features.reports.pages.timeline_chart import draw_small_timeline, list_key_items
 from tests.factories import AUTONOMOUS, CREEK, NOON, SUPERVISED, autonomous, policy
 from tests.features.cells.test_status_text import CELL, STATUS

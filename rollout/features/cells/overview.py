@@ -32,7 +32,7 @@ from rollout.engine.decide.schedule import ScheduleEntry, limit_to_sites, list_s
 from rollout.engine.events import LedgerEvent, RecordsPurged, Stopped, select_events
 from rollout.engine.words.state_text import describe_entry
 from rollout.features.reports.figures.review_plan import ReviewPlan, compute_review_plan
-from rollout.features.reports.figures.timeline_parts import (
+from rollout.features.reports.inputs.cell_facts import (
     CellTimeline,
     TimelineRequest,
     list_cell_marks,

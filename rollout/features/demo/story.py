@@ -36,7 +36,6 @@ from rollout.features.replay.replay import (
 from rollout.features.replay.requests import Progress
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
-from rollout.features.reports.figures.gate_facts import ConditionFacts
 from rollout.features.reports.figures.methods import (
     ModelCost,
     build_naive_cases,
@@ -45,7 +44,8 @@ from rollout.features.reports.figures.methods import (
     find_first_threshold,
 )
 from rollout.features.reports.figures.oversight import Hindsight
-from rollout.features.reports.inputs.inputs import CellStages, ReportInputs
+from rollout.features.reports.inputs.cell_facts import CellStages, ConditionFacts
+from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.pages.summary import describe_gain
 from rollout.kernel.calendar.instants import SHADOW, Cell, from_micros
 

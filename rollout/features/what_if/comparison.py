@@ -21,7 +21,7 @@ from rollout.engine.words.formatting import (
     join_words,
 )
 from rollout.features.replay.requests import Progress
-from rollout.features.reports.inputs.inputs import StageInterval
+from rollout.features.reports.inputs.cell_facts import StageInterval
 from rollout.features.what_if.replayed_policy import (
     APPROVAL_DELAY,
     CellReplay,

@@ -24,12 +24,11 @@ from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import build_record_inputs, replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.methods import add_costs
+from rollout.features.reports.inputs.cell_facts import CellStages, StageInterval
 from rollout.features.reports.inputs.inputs import (
     MODEL,
-    CellStages,
     PolicyPeriod,
     ReportInputs,
-    StageInterval,
     assign_deciders,
     compute_stage_histories,
     find_drawn_units,

@@ -18,7 +18,7 @@ from rollout.features.reports.figures.cell_timeline import (
     TimelineSource,
     build_cell_timeline,
 )
-from rollout.features.reports.figures.timeline_parts import (
+from rollout.features.reports.inputs.cell_facts import (
     TimelinePoint,
     TimelineRequest,
     TimelineVersion,

@@ -13,7 +13,7 @@ from rollout.engine.words.formatting import format_share_bound
 from rollout.features.cells.cell_table import CellSummary, find_recent_changes
 from rollout.features.cells.cells import build_cell_status
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
-from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
+from rollout.features.reports.inputs.cell_facts import ConditionFacts, GateFacts
 from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.facts import DAYS, UNITS, UnmetRequirement
 from rollout.kernel.policy.policy import Freeze, Limit, Waves, Where

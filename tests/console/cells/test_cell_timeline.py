@@ -9,7 +9,7 @@ import pytest
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.users import AccountUpdate, load_local_caller, update_account
 from rollout.features.cells.overview import load_cell_timeline
-from rollout.features.reports.figures.timeline_parts import TimelineRequest
+from rollout.features.reports.inputs.cell_facts import TimelineRequest
 from tests.console.cells.test_rollout_page import story
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from api.web_kit.figures import list_brief_grounds
 from api.web_kit.page import create_environment
 from rollout.features.cells.cells import Gain, GainArm
 from rollout.features.proposals.proposal_evidence import ReadingComparison
-from rollout.features.reports.figures.gate_facts import ConditionFacts
+from rollout.features.reports.inputs.cell_facts import ConditionFacts
 from rollout.kernel.facts import StoredReading, to_facts
 from rollout.kernel.policy.evidence_sources import OWN_PREDICTION
 from rollout.kernel.policy_files.reader import parse_policy

@@ -18,7 +18,7 @@ from rollout.features.records.record_import import import_records
 from rollout.features.replay.replay import build_record_inputs, replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.funnel import NEW_VALUE, list_first_values
-from rollout.features.reports.figures.timeline_parts import TimelineRequest
+from rollout.features.reports.inputs.cell_facts import TimelineRequest
 from rollout.features.reports.stored_inputs import ReportPeriod, load_report_inputs
 from rollout.features.what_if.replayed_policy import NO_FILE
 from rollout.kernel.calendar.instants import find_slot_before, to_instant

@@ -24,7 +24,7 @@ from rollout.engine.evidence.stage_history import StageHistory
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray, UnitArrays
 from rollout.engine.words.event_kinds import CELL_KINDS
 from rollout.features.reports.figures.funnel import list_first_values
-from rollout.features.reports.figures.timeline_parts import (
+from rollout.features.reports.inputs.cell_facts import (
     CONFIRMED,
     DECIDERS,
     HUMAN,

@@ -17,7 +17,6 @@ from rollout.engine.decide.widening_steps import find_acting_index, get_acting_f
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays
 from rollout.engine.words.evidence_text import describe_losses
-from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.features.reports.figures.next_step import (
     GateOutlook,
     OpenProposal,
@@ -25,8 +24,8 @@ from rollout.features.reports.figures.next_step import (
     find_open_proposal,
     find_successor,
 )
+from rollout.features.reports.inputs.cell_facts import CellVersionFacts, ConditionFacts, GateFacts
 from rollout.features.reports.inputs.evidence_inputs import (
-    CellVersionFacts,
     EvidenceInputs,
     StatePeriod,
     find_open_stage_level,

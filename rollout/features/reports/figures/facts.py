@@ -122,7 +122,7 @@ from rollout.features.reports.figures.slices import (
     SliceSearch,
     compute_slice_searches,
 )
-from rollout.features.reports.figures.timeline_parts import CellTimeline
+from rollout.features.reports.inputs.cell_facts import CellStages, CellTimeline
 from rollout.features.reports.inputs.divergences import (
     DivergenceFigures,
     build_divergence_frame,
@@ -135,7 +135,6 @@ from rollout.features.reports.inputs.evidence_inputs import (
 )
 from rollout.features.reports.inputs.inputs import (
     ActionFrequencyChange,
-    CellStages,
     PendingReviews,
     ReportInputs,
     assign_deciders,

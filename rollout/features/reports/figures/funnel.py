@@ -24,8 +24,7 @@ from rollout.engine.evidence.stored_units import GATE, FirstValues, NewCellValue
 from rollout.engine.evidence.units import is_missing_unit
 from rollout.engine.records.records import RemarkReason
 from rollout.features.reports.figures.methods import add_costs
-from rollout.features.reports.figures.timeline_parts import TimelineMark, sort_marks
-from rollout.features.reports.inputs.evidence_inputs import CellVersionFacts
+from rollout.features.reports.inputs.cell_facts import CellVersionFacts, TimelineMark, sort_marks
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, mark_uncounted_units
 from rollout.kernel.calendar.instants import (
     OTHER_WINDOW,

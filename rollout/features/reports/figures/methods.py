@@ -24,7 +24,7 @@ import polars as pl
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.words.formatting import TruthWords, choose_words
-from rollout.features.reports.inputs.evidence_inputs import CellVersionFacts
+from rollout.features.reports.inputs.cell_facts import CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
 from rollout.kernel.calendar.instants import FIRST_SLOT, Cell, CellVersion, from_micros, to_micros

@@ -34,11 +34,8 @@ from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_series import compute_detector_series
 from rollout.engine.evidence.unit_arrays import BoolArray, UnitArrays, UnitClasses
 from rollout.features.reports.figures.methods import ModelCost, compute_model_cost
-from rollout.features.reports.inputs.evidence_inputs import (
-    CellFacts,
-    CellVersionFacts,
-    StatePeriod,
-)
+from rollout.features.reports.inputs.cell_facts import CellFacts, CellVersionFacts
+from rollout.features.reports.inputs.evidence_inputs import StatePeriod
 from rollout.features.reports.inputs.inputs import (
     HUMAN,
     PolicyPeriod,

@@ -17,7 +17,6 @@ from rollout.engine.decide.scope import CellState, Scope, compute_held_level
 from rollout.engine.events import LedgerEvent, Reach
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_evidence import CountWindow
-from rollout.engine.words.formatting import format_cell_name
 from rollout.kernel.calendar.instants import Cell, CellVersion, find_slot_after, to_instant
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import Condition
@@ -26,31 +25,6 @@ from rollout.kernel.policy.gates import GainReading
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Ints
 from rollout.kernel.statistics.evidence import compute_bounds, compute_estimates
-
-
-@dataclass(frozen=True, slots=True)
-class CellFacts:
-    """What a report says of one cell."""
-
-    site: str
-    window: str
-
-    @property
-    def cell(self) -> Cell:
-        """Return the cell."""
-        return Cell(self.site, self.window)
-
-    @property
-    def cell_name(self) -> str:
-        """Return the name of the cell on pages."""
-        return format_cell_name(self.site, self.window)
-
-
-@dataclass(frozen=True, slots=True)
-class CellVersionFacts(CellFacts):
-    """What a report says of one version in one cell."""
-
-    version: str
 
 
 @dataclass(frozen=True)

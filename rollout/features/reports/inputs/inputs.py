@@ -32,7 +32,8 @@ from rollout.engine.evidence.stage_history import (
     draw_buckets,
 )
 from rollout.engine.evidence.tallied_units import fill_attribute_values
-from rollout.features.reports.inputs.evidence_inputs import CellFacts, EvidenceInputs
+from rollout.features.reports.inputs.cell_facts import CellStages, GrantFacts, StageInterval
+from rollout.features.reports.inputs.evidence_inputs import EvidenceInputs
 from rollout.features.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
 from rollout.features.reports.inputs.pictures import MediaFinder, find_no_media
 from rollout.kernel.calendar.instants import (
@@ -565,53 +566,6 @@ def _find_familiar(part: pl.DataFrame, history: FamiliarHistory) -> BoolArray:
         for value in frozenset().union(*decode_unit_values(text)):
             is_familiar[places] &= history.find_familiar(value, occurred[places])
     return is_familiar
-
-
-@dataclass(frozen=True, slots=True)
-class StageInterval:
-    """A period on one stage; `version` is the acting one, None in shadow."""
-
-    stage: str
-    version: str | None
-    since: datetime
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class GrantFacts(StageInterval):
-    """A grant that is valid at the end, and its proposal."""
-
-    version: str
-    proposal: str
-
-
-@dataclass(frozen=True, slots=True)
-class CellStages(CellFacts):
-    """Stage history of one cell.
-
-    Attributes:
-        site, window: the cell.
-        stage, version: at the end.
-        since: when the last stage and version began, also if that was before the report's span.
-        intervals: from the first instant to the last, without gaps.
-        grants: valid at the end, the lowest stage first.
-        widened, narrowed: how often the stage went up, and down, in the report's span.
-        days_above: days above shadow.
-    """
-
-    stage: str
-    version: str | None
-    since: datetime
-    intervals: tuple[StageInterval, ...]
-    grants: tuple[GrantFacts, ...]
-    widened: int
-    narrowed: int
-    days_above: float
-
-    @property
-    def was_above_shadow(self) -> bool:
-        """Return whether the cell was above shadow at any time of the report's span."""
-        return self.widened > 0 or any(interval.stage != SHADOW for interval in self.intervals)
 
 
 def compute_stage_histories(inputs: ReportInputs) -> tuple[CellStages, ...]:

@@ -36,7 +36,6 @@ from rollout.features.reports.figures.funnel import (
     UnfamiliarCases,
     UnknownLabels,
 )
-from rollout.features.reports.figures.gate_facts import ConditionFacts
 from rollout.features.reports.figures.methods import (
     FLOORS,
     WHOLE_CELL,
@@ -52,6 +51,7 @@ from rollout.features.reports.figures.reviewer_agreement import (
     list_visible_standouts,
 )
 from rollout.features.reports.figures.slices import CAUSE_TEXTS, LABEL_KIND, DivergentSlice
+from rollout.features.reports.inputs.cell_facts import ConditionFacts
 from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.statistics.intervals import Share, compute_upper_bound

@@ -21,7 +21,7 @@ from rollout.engine.words.formatting import (
     format_threshold,
     join_words,
 )
-from rollout.features.reports.figures.timeline_parts import (
+from rollout.features.reports.inputs.cell_facts import (
     CONFIRMED,
     HUMAN,
     MODEL,

@@ -23,7 +23,7 @@ from rollout.engine.words.formatting import (
     is_amount,
 )
 from rollout.features.reports.figures.cell_timeline import HOUR
-from rollout.features.reports.figures.timeline_parts import (
+from rollout.features.reports.inputs.cell_facts import (
     CONFIRMED,
     HUMAN,
     MODEL,

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 
 from rollout.engine.decide.scope import CellState, Grant, ProposalState, Scope
-from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.features.reports.figures.next_step import (
     GateOutlook,
     describe_next_step,
 )
+from rollout.features.reports.inputs.cell_facts import ConditionFacts, GateFacts
 from rollout.features.reports.inputs.evidence_inputs import StatePeriod
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import DAYS, MISSING, UNITS, UnmetRequirement

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from rollout.features.reports.figures.timeline_parts import (
+from rollout.features.reports.inputs.cell_facts import (
     CellTimeline,
     TimelineBucket,
     TimelineGap,
