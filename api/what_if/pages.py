@@ -17,7 +17,6 @@ from api.policies.pages import build_error_context, parse_typed_policy
 from api.web_kit.page import encode_segment, redirect_to, render_page
 from api.web_kit.page_context import CurrentVisitor, SignedForm, Visitor
 from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
-from rollout.engine.words.formatting import format_cell_name
 from rollout.features.policies.policies import load_policy_at, load_proposed_policy
 from rollout.features.reports.pages.number_charts import format_pixels
 from rollout.features.reports.pages.timeline_layout import HATCHED, StageMarker, build_markers
@@ -89,7 +88,7 @@ def draw_map(result: WhatIfResult, side: str, name: str) -> tuple[Markup, Markup
 def _draw_map(result: WhatIfResult, side: str, name: str, size: tuple[int, int, int]) -> Markup:
     width, max_name_width, max_dates = size
     cells = list_mapped_cells(result)
-    names = [format_cell_name(pair.site, pair.window) for pair in cells]
+    names = [pair.cell_name for pair in cells]
     name_width = min(max(map(len, names), default=0) * LETTER_WIDTH, max_name_width)
     frame = _DaysFrame(width, name_width + 8, max_dates, result.since, result.until)
     markers = {marker.name: marker for marker in list_markers(result)}

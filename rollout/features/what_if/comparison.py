@@ -13,7 +13,6 @@ from typing import Final
 
 from rollout.engine.words.formatting import (
     describe_duration,
-    format_cell_name,
     format_count,
     format_percent,
     format_quantity,
@@ -21,7 +20,7 @@ from rollout.engine.words.formatting import (
     join_words,
 )
 from rollout.features.replay.requests import Progress
-from rollout.features.reports.inputs.cell_facts import StageInterval
+from rollout.features.reports.inputs.cell_facts import CellFacts, StageInterval
 from rollout.features.what_if.replayed_policy import (
     APPROVAL_DELAY,
     CellReplay,
@@ -30,7 +29,7 @@ from rollout.features.what_if.replayed_policy import (
     check_comparable,
     replay_policy,
 )
-from rollout.kernel.calendar.instants import SHADOW, Site
+from rollout.kernel.calendar.instants import SHADOW, Cell, Site
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 from rollout.kernel.policy_files.yaml_reader import DocumentValue, read_document
@@ -70,14 +69,12 @@ class WhatIfTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class CellPair:
+class CellPair(CellFacts):
     """A cell under both policies; None where a policy lacks the cell.
 
     `effect` is wider, narrower, other, same or unknown; `timezone` is the site's.
     """
 
-    site: str
-    window: str
     timezone: str
     effect: str
     current: CellReplay | None
@@ -224,9 +221,7 @@ def compare_policies(inputs: WhatIfInputs, report_step: Progress | None = None) 
         ),
         known_draws=len(sums),
         unknown_in_draws=tuple(
-            format_cell_name(cell.site, cell.window)
-            for cell in first[0]
-            if (cell.site, cell.window) in set[tuple[str, str]]().union(*unknown_cells)
+            cell.cell_name for cell in first[0] if cell.cell in set[Cell]().union(*unknown_cells)
         ),
         changes=tuple(
             ChangeAlone(section, None)
@@ -306,17 +301,16 @@ def merge_stages(current: Sequence[str], draft: Sequence[str]) -> tuple[str, ...
     return tuple(merged)
 
 
-def _list_known_cells(current: Cells, draft: Cells) -> set[tuple[str, str]]:
+def _list_known_cells(current: Cells, draft: Cells) -> set[Cell]:
     """Return the cells with figures under both policies."""
     sides = [
-        {(cell.site, cell.window) for cell in cells if cell.figures is not None}
-        for cells in (current, draft)
+        {cell.cell for cell in cells if cell.figures is not None} for cells in (current, draft)
     ]
     return sides[0] & sides[1]
 
 
-def _sum(cells: Cells, known_cells: set[tuple[str, str]]) -> WhatIfTotals:
-    counted = [cell for cell in cells if (cell.site, cell.window) in known_cells]
+def _sum(cells: Cells, known_cells: set[Cell]) -> WhatIfTotals:
+    counted = [cell for cell in cells if cell.cell in known_cells]
     figures = [cell.figures for cell in counted if cell.figures is not None]
     return WhatIfTotals(
         WhatIfFigures(
@@ -361,11 +355,12 @@ def _find_range(values: Sequence[float | None]) -> WhatIfRange | None:
 def _pair_cells(
     current: Cells, draft: Cells, sites_by_id: Mapping[str, Site]
 ) -> Iterator[CellPair]:
-    before = {(cell.site, cell.window): cell for cell in current}
-    after = {(cell.site, cell.window): cell for cell in draft}
-    for site, window in dict.fromkeys((*before, *after)):
-        pair = before.get((site, window)), after.get((site, window))
-        yield CellPair(site, window, sites_by_id[site].timezone, _find_effect(*pair), *pair)
+    before = {replay.cell: replay for replay in current}
+    after = {replay.cell: replay for replay in draft}
+    for cell in dict.fromkeys((*before, *after)):
+        pair = before.get(cell), after.get(cell)
+        timezone = sites_by_id[cell.site].timezone
+        yield CellPair(cell.site, cell.window, timezone, _find_effect(*pair), *pair)
 
 
 def _find_effect(current: CellReplay | None, draft: CellReplay | None) -> str:
@@ -585,7 +580,7 @@ def list_cells(result: WhatIfResult) -> tuple[CellRow, ...]:
 
 def _build_row(pair: CellPair, stages: tuple[str, ...]) -> CellRow:
     return CellRow(
-        f"{pair.site} · {pair.window}",
+        pair.cell_name,
         pair.site,
         pair.window,
         pair.effect,

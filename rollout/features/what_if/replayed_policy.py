@@ -24,7 +24,7 @@ from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import build_record_inputs, replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.methods import add_costs
-from rollout.features.reports.inputs.cell_facts import CellStages, StageInterval
+from rollout.features.reports.inputs.cell_facts import CellFacts, CellStages, StageInterval
 from rollout.features.reports.inputs.inputs import (
     MODEL,
     PolicyPeriod,
@@ -100,7 +100,7 @@ class UnknownStart:
 
 
 @dataclass(frozen=True, slots=True)
-class CellReplay:
+class CellReplay(CellFacts):
     """One policy in one cell.
 
     Attributes:
@@ -115,8 +115,6 @@ class CellReplay:
         figures: None where the cell can't be known.
     """
 
-    site: str
-    window: str
     cases: int
     answered: int
     needed: int
@@ -189,7 +187,7 @@ def _build_cells(
             needed.filter(_is_in(stages)),
             answered,
             policy,
-            is_doubtful=Cell(stages.site, stages.window) in doubtful,
+            is_doubtful=stages.cell in doubtful,
         )
         for stages in compute_stage_histories(inputs)
     )

@@ -18,6 +18,7 @@ from rollout.engine.decide.widening_steps import (
     find_acting_index,
     list_widening_steps,
 )
+from rollout.features.reports.inputs.cell_facts import CellVersionFacts
 from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.measures import Condition, Statistic, Subject
@@ -207,7 +208,7 @@ class ReviewChange:
 
 
 @dataclass(frozen=True, slots=True)
-class CellReviewPlan:
+class CellReviewPlan(CellVersionFacts):
     """What one cell needs for its next stage.
 
     Attributes:
@@ -228,9 +229,6 @@ class CellReviewPlan:
         changes: what other settings would change.
     """
 
-    site: str
-    window: str
-    version: str
     stage: str
     to: str
     floor: str

@@ -255,7 +255,7 @@ class TimelineGap:
 
 
 @dataclass(frozen=True, slots=True)
-class CellTimeline:
+class CellTimeline(CellFacts):
     """What is drawn of a cell.
 
     Attributes:
@@ -266,8 +266,6 @@ class CellTimeline:
         counted_until: up to when units and stages are known; None before the first tick.
     """
 
-    site: str
-    window: str
     timezone: str
     since: datetime
     until: datetime

@@ -529,7 +529,7 @@ def build_plan_row(row: CellReviewPlan) -> ReviewPlanRow:
     )
     if row.outlook == "met":
         figures = (_NONE,) * len(figures)
-    name = f"{format_cell_name(row.site, row.window)} ({row.version})"
+    name = f"{row.cell_name} ({row.version})"
     cells = (f"{row.to}{floor}", _describe_outlook(row), *figures)
     return ReviewPlanRow(name, cells, row.reason, tuple(map(describe_change, row.changes)))
 

@@ -13,7 +13,6 @@ from typing import Final
 from markupsafe import Markup
 
 from rollout.engine.words.formatting import (
-    format_cell_name,
     format_count,
     format_day,
     format_estimate,
@@ -453,7 +452,7 @@ def build_timeline_view(
     ]
     return TimelineView(
         prefix=prefix,
-        name=format_cell_name(timeline.site, timeline.window),
+        name=timeline.cell_name,
         zone=timeline.timezone,
         wide=wide,
         narrow=narrow,
