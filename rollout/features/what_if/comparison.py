@@ -409,8 +409,6 @@ class CellRow:
     """A cell: its effect, what changes, and the figures of both policies."""
 
     name: str
-    site: str
-    window: str
     effect: str
     changes: tuple[str, ...]
     model: str
@@ -581,8 +579,6 @@ def list_cells(result: WhatIfResult) -> tuple[CellRow, ...]:
 def _build_row(pair: CellPair, stages: tuple[str, ...]) -> CellRow:
     return CellRow(
         pair.cell_name,
-        pair.site,
-        pair.window,
         pair.effect,
         tuple(_describe_cell(pair, stages)),
         _format_sides(pair, "model"),

@@ -105,13 +105,15 @@ def test_the_words_say_what_opens_and_narrows_at_other_times():
     """The draft needs three times the units; the model breaks on the fifth morning."""
     slower = DRAFT.replace("units: 20, days: 1}}\n  - {to", "units: 120, days: 1}}\n  - {to")
     row = next(
-        row for row in list_cells(compared(records_of(story()), slower)) if row.site == "creek"
+        row
+        for row in list_cells(compared(records_of(story()), slower))
+        if row.name.startswith("creek ")
     )
     opened, narrowed = row.changes[0], row.changes[-1]
     assert re.fullmatch(r"Supervised \d+ hours later: from .* instead of .*\.", opened)
     assert re.fullmatch(r"First narrowed .* Mar 2026 .* instead of .*\.", narrowed)
     same = list_cells(compared(records_of(story()), BEARS))
-    assert {row.changes for row in same if row.site == "creek"} == {
+    assert {row.changes for row in same if row.name.startswith("creek ")} == {
         ("Opens and narrows at the same times.",),
         ("Stays in shadow.",),
     }
