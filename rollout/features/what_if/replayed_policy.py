@@ -29,7 +29,6 @@ from rollout.features.reports.inputs.inputs import (
     MODEL,
     PolicyPeriod,
     ReportInputs,
-    assign_deciders,
     compute_stage_histories,
     find_drawn_units,
 )
@@ -174,8 +173,9 @@ def _build_cells(
 ) -> tuple[CellReplay, ...]:
     policy = inputs.policy
     answered = _find_answered(inputs)
-    decided = assign_deciders(inputs)
-    decided = add_costs(inputs, decided).join(records.shares, on="case_key", how="left")
+    decided = add_costs(inputs, inputs.decided_cases).join(
+        records.shares, on="case_key", how="left"
+    )
     needed = _find_needed(inputs, history, answered)
     unknown = needed.filter(~pl.col("answered"))
     unknown_cells = {Cell(*row) for row in unknown.select("site", "window").unique().iter_rows()}

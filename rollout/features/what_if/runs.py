@@ -25,7 +25,7 @@ from rollout.data.database.session import Database, Transaction
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.engine.decide.permissions import Caller
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, RecordFrames
-from rollout.features.reports.inputs.inputs import ReportInputs, assign_deciders
+from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.stored_inputs import (
     ReportPeriod,
     list_policy_attributes,
@@ -132,7 +132,7 @@ def _add_attributes(records: RecordFrames, draft: Policy) -> RecordFrames:
 
 def _compute_shares(inputs: ReportInputs) -> pl.DataFrame:
     """Return which share of cases like each was to be decided blind: case_key, share."""
-    decided = assign_deciders(inputs)
+    decided = inputs.decided_cases
     if not decided.height:
         return WhatIfRecords(inputs.records).shares
     share = pl.when(pl.col("unfamiliar").is_null()).then("reviewed_share").otherwise(1.0)

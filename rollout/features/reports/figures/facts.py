@@ -137,7 +137,6 @@ from rollout.features.reports.inputs.inputs import (
     ActionFrequencyChange,
     PendingReviews,
     ReportInputs,
-    assign_deciders,
     compute_action_changes,
     compute_stage_histories,
 )
@@ -388,19 +387,14 @@ class ReportMaterial:
         return build_state_periods(self.inputs)
 
     @cached_property
-    def decided_cases(self) -> pl.DataFrame:
-        """Return every case in a cell with its decider."""
-        return assign_deciders(self.inputs)
-
-    @cached_property
     def sampled_cases(self) -> pl.DataFrame:
         """Return the decided cases with their chance of an unassisted decision."""
-        return build_sampling_frame(self.inputs, self.decided_cases)
+        return build_sampling_frame(self.inputs, self.inputs.decided_cases)
 
     @cached_property
     def model_cases(self) -> pl.DataFrame:
         """Return the cases that the model decided, with errors and costs."""
-        return build_model_cases(self.inputs, self.decided_cases)
+        return build_model_cases(self.inputs, self.inputs.decided_cases)
 
     @cached_property
     def late_senders(self) -> LateSenders | None:
@@ -550,7 +544,7 @@ class ReportFacts:
         )
     )
     review_quality: ReviewQuality = declare_figure(
-        lambda m: compute_review_quality(m.inputs, m.decided_cases)
+        lambda m: compute_review_quality(m.inputs, m.inputs.decided_cases)
     )
     calibrations: tuple[Calibration, ...] = declare_figure(
         lambda m: compute_calibrations(
@@ -588,7 +582,7 @@ class ReportFacts:
         lambda m: compute_number_agreements(m.inputs.pairs, m.inputs.policy)
     )
     unfamiliar_cases: tuple[UnfamiliarCases, ...] = declare_figure(
-        lambda m: compute_unfamiliar_cases(m.inputs, m.decided_cases)
+        lambda m: compute_unfamiliar_cases(m.inputs, m.inputs.decided_cases)
     )
     gains: tuple[GainFacts, ...] = declare_figure(lambda m: compute_gains(m.inputs))
     # 0 in a service: a count that rises when a case arrives would tell that it is planted
@@ -603,7 +597,7 @@ class ReportFacts:
         lambda m: compute_cell_timelines(m.inputs, m.state_periods)
     )
     methods: tuple[MethodOutcome, ...] = declare_figure(
-        lambda m: compare_methods(m.inputs, m.decided_cases, m.model_cases)
+        lambda m: compare_methods(m.inputs, m.inputs.decided_cases, m.model_cases)
     )
     detector_courses: tuple[IncidentCourse, ...] = declare_figure(
         lambda m: compute_incident_courses(m.inputs)

@@ -35,7 +35,6 @@ from rollout.features.reports.inputs.inputs import (
     HUMAN,
     MODEL,
     ReportInputs,
-    assign_deciders,
     find_usable_answers,
 )
 from rollout.features.reports.inputs.pairs import OTHER_ACTION, LeverFigures, find_single_answers
@@ -67,7 +66,7 @@ def build_holdout_sides(inputs: ReportInputs) -> pl.DataFrame:
 
 def _build_sides_from_assignments(inputs: ReportInputs) -> pl.DataFrame:
     """Return the cases above shadow with a usable answer of the acting version."""
-    cases = assign_deciders(inputs).filter(pl.col("version").is_not_null() & (pl.col("rung") > 0))
+    cases = inputs.decided_cases.filter(pl.col("version").is_not_null() & (pl.col("rung") > 0))
     answered = find_usable_answers(inputs).filter("usable")
     usable = cases.join(answered.select("case_key", "version"), on=["case_key", "version"])
     return usable.with_columns(

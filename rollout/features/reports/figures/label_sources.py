@@ -23,7 +23,7 @@ from rollout.engine.words.formatting import (
     format_quantity,
     join_words,
 )
-from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
+from rollout.features.reports.inputs.inputs import MODEL, ReportInputs
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, CountedSource, RegisteredUnits
 from rollout.kernel.policy.policy import Policy
@@ -282,7 +282,7 @@ def build_assignments(inputs: ReportInputs) -> pl.DataFrame:
     """
     if inputs.is_simulated:
         return pl.DataFrame(schema=ASSIGNMENT_SCHEMA)
-    cases = assign_deciders(inputs).filter(pl.col("version").is_not_null())
+    cases = inputs.decided_cases.filter(pl.col("version").is_not_null())
     is_audited = pl.col("audited") & (pl.col("decider") == MODEL)
     blind = build_stage_share(inputs, lambda stage: stage.blind)
     share = pl.when(is_audited).then(((pl.col("reviewed_share") - blind) / (1 - blind)).round(12))

@@ -25,7 +25,7 @@ from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.words.formatting import TruthWords, choose_words
 from rollout.features.reports.inputs.cell_facts import CellVersionFacts
-from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
+from rollout.features.reports.inputs.inputs import MODEL, ReportInputs
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
 from rollout.kernel.calendar.instants import FIRST_SLOT, Cell, CellVersion, from_micros, to_micros
 from rollout.kernel.policy.cell_evidence import format_floor, list_floors
@@ -222,11 +222,10 @@ def compare_methods(
     whole = inputs.whole_cells
     if whole is None:
         return ()
-    whole_cases = assign_deciders(whole)
     total, answers = decided_cases.height, _find_newest_answers(inputs, decided_cases)
     return (
         _sum_method(FLOORS, total, model_cases),
-        _sum_method(WHOLE_CELL, total, build_model_cases(whole, whole_cases)),
+        _sum_method(WHOLE_CELL, total, build_model_cases(whole, whole.decided_cases)),
         *(
             _sum_method(
                 PLAIN,

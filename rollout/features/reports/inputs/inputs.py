@@ -204,6 +204,11 @@ class ReportInputs(EvidenceInputs):
         """Return the facts of each case, built once for all figures."""
         return build_case_frame(self.records, self.cases)
 
+    @cached_property
+    def decided_cases(self) -> pl.DataFrame:
+        """Return every case in a cell with its decider, assigned once for all figures."""
+        return assign_deciders(self)
+
     @property
     def all_policy_periods(self) -> tuple[PolicyPeriod, ...]:
         """Return the policy periods; a single policy is one period."""
