@@ -164,6 +164,12 @@ class GateFacts:
     conditions: tuple[ConditionFacts, ...]
     cases: str = ""
 
+    @property
+    def worst_condition(self) -> ConditionFacts | None:
+        """Return the unmet condition that lacks most evidence, of those whose estimate fails it."""
+        failing = [item for item in self.conditions if not (item.met or item.is_estimate_met)]
+        return min(failing, key=lambda item: item.log_e - item.log_e_needed, default=None)
+
 
 HUMAN, CONFIRMED, MODEL = DECIDERS = ("human", "confirmed", "model")
 """Who decided a unit: a human, a human with the model's answer before them, or the model."""

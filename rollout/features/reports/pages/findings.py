@@ -388,13 +388,10 @@ def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
 def _describe_shortfall(evidence: EvidenceFacts) -> str:
     """Describe what the gate needs and what the evidence is."""
     gate = evidence.gate
-    unmet = [item for item in gate.conditions if not item.met] if gate else []
-    beyond = [item for item in unmet if not item.is_estimate_met]
-    if (
-        gate is None or not beyond or not evidence.decided_units
-    ):  # a share of nothing would read as 0 %
+    worst = gate.worst_condition if gate else None
+    # a share of nothing would read as 0 %
+    if gate is None or worst is None or not evidence.decided_units:
         return f"{evidence.version}: {evidence.next_step}."
-    worst = min(beyond, key=lambda item: item.log_e - item.log_e_needed)
     measured = _format_measured(worst.measure, worst.estimate, worst.counts)
     text = f"{evidence.version}: {measured}; {worst.describe_need()}."
     if gate.missing:

@@ -572,12 +572,9 @@ def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
 
 
 def _describe_shadow_reason(evidence: EvidenceFacts) -> str:
-    gate = evidence.gate
-    unmet = [condition for condition in gate.conditions if not condition.met] if gate else []
-    beyond = [condition for condition in unmet if not condition.is_estimate_met]
-    if not beyond:
+    worst = evidence.gate.worst_condition if evidence.gate else None
+    if worst is None:
         return f"needs more evidence ({evidence.next_step})"
-    worst = min(beyond, key=lambda condition: condition.log_e - condition.log_e_needed)
     return f"{_describe_condition(worst, evidence.undecided_units)}; {worst.describe_need()}"
 
 
