@@ -360,7 +360,7 @@ class CellSummaryRow:
 def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
     """Yield a row for each cell, in the order of the policy."""
     for cell in facts.stages:
-        leading = find_leading_evidence(list_cell_evidence(facts, cell))
+        leading = find_leading_evidence(facts, cell)
         estimate, n, bound, threshold = _describe_leading_evidence(leading)
         yield CellSummaryRow(
             cell=cell.cell_name,
@@ -379,21 +379,22 @@ def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
         )
 
 
-def list_cell_evidence(facts: ReportFacts, cell: CellStages) -> list[EvidenceFacts]:
-    """Return the evidence of all versions in a cell."""
-    return [item for item in facts.evidence if item.cell == cell.cell]
-
-
-def find_leading_evidence(evidence: list[EvidenceFacts]) -> EvidenceFacts | None:
-    """Return the evidence of the acting version, else of the most decided one."""
+def find_leading_evidence(facts: ReportFacts, cell: CellStages) -> EvidenceFacts | None:
+    """Return a cell's evidence of the acting version, else of the most decided one."""
+    evidence = [item for item in facts.evidence if item.cell == cell.cell]
     return max(evidence, key=lambda item: (item.acting, item.decided_units), default=None)
 
 
-def list_other_versions(
-    evidence: list[EvidenceFacts], leading: EvidenceFacts | None
-) -> list[EvidenceFacts]:
-    """Return a cell's evidence of versions that a newer one has not replaced."""
-    return [item for item in evidence if item is not leading and item.successor is None]
+def list_other_versions(facts: ReportFacts, leading: EvidenceFacts) -> list[EvidenceFacts]:
+    """Return a cell's evidence of other versions with units that a newer one has not replaced."""
+    return [
+        item
+        for item in facts.evidence
+        if item.cell == leading.cell
+        and item is not leading
+        and item.successor is None
+        and item.closed_units
+    ]
 
 
 def _describe_narrowings(cell: CellStages, stages: tuple[str, ...]) -> Iterator[str]:

@@ -61,7 +61,6 @@ from rollout.features.reports.figures.review_plan import (
 )
 from rollout.features.reports.pages.report_tiles import (
     find_leading_evidence,
-    list_cell_evidence,
     list_other_versions,
 )
 from rollout.features.reports.pages.summary import describe_report, describe_results
@@ -333,7 +332,8 @@ def _render_cells(facts: ReportFacts, width: int) -> Iterator[str]:
         text = " ".join(map(to_sentence, filter(None, (_describe_group_step(group), losses_text))))
         prefix = f"{_name_cells(group, len(facts.stages))}: {first.stage}, {first.version}"
         yield from wrap_lines(f"{prefix}. {text}", width, subsequent_indent=INDENT)
-        for other in _list_other_versions(group, facts):
+        others = list_other_versions(facts, first) if len(group) == 1 else []
+        for other in others:
             line = f"{INDENT}{other.version}: {to_sentence(other.next_step)}"
             yield from wrap_lines(line, width, subsequent_indent=INDENT * 2)
     if len(groups) > MAX_ROWS:
@@ -342,17 +342,6 @@ def _render_cells(facts: ReportFacts, width: int) -> Iterator[str]:
     silent_count = len(facts.stages) - len(rows)
     if silent_count:
         yield from wrap_lines(f"{format_quantity(silent_count, 'cell')} in shadow, no data.", width)
-
-
-def _list_other_versions(
-    group: Sequence[EvidenceFacts], facts: ReportFacts
-) -> Iterator[EvidenceFacts]:
-    """Yield a cell's other versions with units; none for several cells at once."""
-    if len(group) == 1:
-        leading = group[0]
-        (cell,) = (stages for stages in facts.stages if stages.cell == leading.cell)
-        others = list_other_versions(list_cell_evidence(facts, cell), leading)
-        yield from (row for row in others if row.closed_units)
 
 
 def _group_equal_cells(rows: Iterable[EvidenceFacts]) -> list[list[EvidenceFacts]]:
@@ -395,7 +384,7 @@ def _name_cells(group: Sequence[EvidenceFacts], total: int) -> str:
 
 def _list_leading_evidence(facts: ReportFacts) -> Iterator[EvidenceFacts]:
     for cell in facts.stages:
-        leading = find_leading_evidence(list_cell_evidence(facts, cell))
+        leading = find_leading_evidence(facts, cell)
         if leading is not None and leading.closed_units:
             yield leading
 
