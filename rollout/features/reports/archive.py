@@ -35,7 +35,6 @@ from rollout.features.reports.builder import (
     NO_CALLBACKS,
     CreatedReport,
     NothingToReportError,
-    ReportActor,
     ReportCallbacks,
     ReportOptions,
     create_report,
@@ -109,10 +108,9 @@ def request_report(
             within the last hour, of whatever rollouts.
     """
     _load_readable_state(database, caller, rollout_name)
-    actor = ReportActor(caller.name, caller.access_head)
     with _occupy_account(database, caller.name, at):
         return create_report(
-            database, rollout_name, report_name, options, at, actor=actor, callbacks=callbacks
+            database, rollout_name, report_name, options, at, caller=caller, callbacks=callbacks
         )
 
 

@@ -28,6 +28,7 @@ from rollout.data.reports.reports import (
     ReportStore,
     StoredReport,
 )
+from rollout.engine.decide.permissions import Caller
 from rollout.engine.decide.schedule import find_due_report
 from rollout.engine.events import ENGINE, CasesErased, NameErased, ReportSealed
 from rollout.features.incidents.incidents import build_incident_notification, list_incident_channels
@@ -101,14 +102,6 @@ class CreatedReport:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportActor:
-    """Who requests a report, with the access ledger revision of their permissions."""
-
-    name: str = ENGINE
-    access_head: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ReportDraft:
     """A report that is not stored yet.
 
@@ -157,6 +150,8 @@ class ReportCallbacks:
 
 
 NO_CALLBACKS: Final = ReportCallbacks()
+OWN_CALLER: Final = Caller(ENGINE)
+"""The service itself, which makes the reports that are due."""
 
 
 def create_report(
@@ -166,14 +161,14 @@ def create_report(
     options: ReportOptions,
     at: datetime,
     *,
-    actor: ReportActor | None = None,
+    caller: Caller = OWN_CALLER,
     callbacks: ReportCallbacks = NO_CALLBACKS,
 ) -> CreatedReport:
     """Build, seal and store a report; without changes, return its last version.
 
     Args:
         report_name: reports of one name and period are versions of the same report.
-        actor: who requests it, by default the engine.
+        caller: who requests it, by default the engine.
         callbacks: called as each step begins, to compute it, and in the transaction of a new
             version.
 
@@ -191,7 +186,7 @@ def create_report(
         if draft.number is not None:
             return CreatedReport(draft.number, draft.report, is_new=False)
         with database.begin_write() as transaction:
-            created_report = _seal_report(transaction, rollout_name, draft, actor or ReportActor())
+            created_report = _seal_report(transaction, rollout_name, draft, caller)
             callbacks.on_created(transaction, created_report)
         return created_report
 
@@ -215,7 +210,7 @@ def _check_options(report_name: str, options: ReportOptions) -> None:
 
 
 def _seal_report(
-    transaction: Transaction, rollout_name: str, draft: ReportDraft, actor: ReportActor
+    transaction: Transaction, rollout_name: str, draft: ReportDraft, caller: Caller
 ) -> CreatedReport:
     """Store a version and its hash unless another process stored one first."""
     rollout, report = Rollouts(transaction).find(rollout_name), draft.report
@@ -223,7 +218,7 @@ def _seal_report(
     ledger, store = Ledger(transaction, rollout), ReportStore(transaction, rollout)
     event = ReportSealed(
         at=report.made_at,
-        by=actor.name,
+        by=caller.name,
         report=report.name,
         since=report.since,
         until=report.until,
@@ -234,7 +229,7 @@ def _seal_report(
     head = ledger.load_head()
     if next(ledger.list_rows(after=draft.revision, kinds=ERASURE_KINDS), None) is not None:
         raise StaleRevisionError("contents were erased meanwhile; make the report again")
-    (row,) = ledger.append([event], after=head.revision, access_head=actor.access_head)
+    (row,) = ledger.append([event], after=head.revision, access_head=caller.access_head)
     last_report = store.find_newest(report.name, report.since, report.until)
     if (0 if last_report is None else last_report[1].version) != report.version - 1:
         raise StaleRevisionError(

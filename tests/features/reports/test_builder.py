@@ -28,7 +28,6 @@ from rollout.features.reports.archive import (
 )
 from rollout.features.reports.builder import (
     STEPS,
-    ReportActor,
     ReportCallbacks,
     ReportOptions,
     create_report,
@@ -114,7 +113,7 @@ def ledger(database):
 
 
 def test_a_report_is_sealed_under_the_hash_of_its_text_which_the_ledger_cites(bears):
-    made = make(bears, NOON + DAY, actor=ReportActor("ana", 7))
+    made = make(bears, NOON + DAY, caller=Caller("ana", access_head=7))
     (row,) = [row for row in ledger(bears) if row.kind == "ReportSealed"]
     assert row.body["sha256"] == compute_seal(made.report.body)
     assert (row.by, row.access_head, row.revision) == ("ana", 7, made.report.sealed_in)
