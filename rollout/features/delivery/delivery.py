@@ -62,7 +62,6 @@ from rollout.features.reports.builder import (
     ReportCallbacks,
     ReportDrafter,
     ReportOptions,
-    ReportOrder,
     SealCallback,
     create_report,
     draft_here,
@@ -373,7 +372,8 @@ class ReportPublisher:
     def make_report(
         self,
         rollout_name: str,
-        report_order: ReportOrder,
+        report_name: str,
+        options: ReportOptions,
         at: datetime,
         on_sealed: SealCallback,
     ) -> None:
@@ -392,8 +392,8 @@ class ReportPublisher:
         created_report = create_report(
             database,
             rollout_name,
-            report_order.name,
-            ReportOptions(report_order.since, report_order.until, report_order.view),
+            report_name,
+            options,
             at,
             callbacks=callbacks,
         )

@@ -246,22 +246,12 @@ ON_SCHEDULE, ON_INCIDENT = "schedule", "incident"
 INCIDENT_RUN_NAME = ""  # run name of incident reports; no report of a policy has it
 
 
-@dataclass(frozen=True, slots=True)
-class ReportOrder:
-    """A report to make: its name, view and period."""
-
-    name: str
-    view: str
-    since: datetime
-    until: datetime
-
-
 SealCallback = Callable[[Transaction, int], None]
 """Called with the report's number in the transaction that seals it."""
 
 
-ReportMaker = Callable[[str, ReportOrder, datetime, SealCallback], None]
-"""Makes and seals a report of a rollout, by its name; without changes, keeps its last version.
+ReportMaker = Callable[[str, str, ReportOptions, datetime, SealCallback], None]
+"""Makes and seals a report, by names of rollout and report; without changes, keeps the last one.
 
 It calls the callback once, in the transaction that seals.
 """
@@ -277,7 +267,8 @@ class ReportJob:
 
     run_name: str
     run_mark: int
-    report_order: ReportOrder
+    report_name: str
+    options: ReportOptions
     reason: str
     subject: str
     lead: str
@@ -370,7 +361,9 @@ class ReportScheduler:
                 raise _ReportClaimLostError
 
         try:
-            self._make_report(rollout.name, report_job.report_order, at, on_sealed)
+            self._make_report(
+                rollout.name, report_job.report_name, report_job.options, at, on_sealed
+            )
         except _ReportClaimLostError:
             return
 
@@ -411,9 +404,8 @@ def list_scheduled_reports(
                 ReportJob(
                     run_name=report_plan.name,
                     run_mark=to_instant_micros(period.until),
-                    report_order=ReportOrder(
-                        report_plan.name, report_plan.view, period.since, period.until
-                    ),
+                    report_name=report_plan.name,
+                    options=ReportOptions(period.since, period.until, report_plan.view),
                     reason=ON_SCHEDULE,
                     subject=f"{report_plan.name} report",
                     lead="",
@@ -435,7 +427,8 @@ def list_incident_reports(
         ReportJob(
             run_name=INCIDENT_RUN_NAME,
             run_mark=notification.last_revision,
-            report_order=ReportOrder("incident", "operator", at - INCIDENT_REPORT_PERIOD, at),
+            report_name="incident",
+            options=ReportOptions(at - INCIDENT_REPORT_PERIOD, at),
             reason=ON_INCIDENT,
             subject=notification.subject,
             lead=notification.lead,

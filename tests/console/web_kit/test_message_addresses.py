@@ -20,7 +20,7 @@ from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
 from rollout.features.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.features.notifications.kinds import KINDS
-from rollout.features.reports.builder import ReportOrder
+from rollout.features.reports.builder import ReportOptions
 from rollout.kernel.channels import Channels
 from rollout.kernel.policy.familiarity import FEW, ValueReading
 from rollout.live.clock import ManualClock
@@ -106,8 +106,10 @@ def messages(service, clock):
     open_task(database, "task-1", NOON + 13 * DAY + 6 * HOUR, opened_at=NOON + 13 * DAY)
     send(NOON + 13 * DAY + 5 * HOUR)
     numbers = []
-    order = ReportOrder("week", "operator", NOON - DAY, NOON + DAY)
-    ReportPublisher(service).make_report("bears", order, clock.at, lambda _, n: numbers.append(n))
+    week = ReportOptions(NOON - DAY, NOON + DAY)
+    ReportPublisher(service).make_report(
+        "bears", "week", week, clock.at, lambda _, n: numbers.append(n)
+    )
     with database.begin_write() as transaction:
         delivery = NewDelivery(numbers[0], "ops", "schedule", "week report")
         DeliveryStore(transaction, Rollouts(transaction).find("bears")).add(delivery, at=clock.at)

@@ -9,7 +9,7 @@ from rollout.data.tables.record_tables import metadata
 from rollout.engine.decide.commands import Actor
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.delivery.delivery import ReportPublisher
-from rollout.features.reports.builder import ReportOrder
+from rollout.features.reports.builder import ReportOptions
 from rollout.live.policy_application import apply_policy
 from tests.api.bears import POLICY
 from tests.api.conftest import clock, door, service
@@ -18,7 +18,7 @@ from tests.factories import DAY, HOUR, NOON
 pytestmark = pytest.mark.slow
 
 __all__ = ["clock", "door", "service"]
-WEEK = ReportOrder("week", "operator", NOON - 5 * DAY, NOON)
+WEEK = ("week", ReportOptions(NOON - 5 * DAY, NOON))
 
 
 @pytest.fixture
@@ -61,7 +61,9 @@ def seat(service, case, kind="blind"):
 @pytest.fixture
 def report(service, case):
     made = []
-    ReportPublisher(service).make_report("bears", WEEK, NOON, lambda _, number: made.append(number))
+    ReportPublisher(service).make_report(
+        "bears", *WEEK, NOON, lambda _, number: made.append(number)
+    )
     (number,) = made
     return number
 
@@ -104,6 +106,6 @@ def test_what_says_nothing_new_is_the_version_that_is_there_and_is_queued_all_th
 ):
     again = []
     ReportPublisher(service).make_report(
-        "bears", WEEK, NOON, lambda _, number: again.append(number)
+        "bears", *WEEK, NOON, lambda _, number: again.append(number)
     )
     assert again == [report]

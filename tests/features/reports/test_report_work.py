@@ -18,7 +18,6 @@ from rollout.features.reports.builder import (
     NothingToReportError,
     ReportCallbacks,
     ReportOptions,
-    ReportOrder,
     draft_here,
 )
 from rollout.features.reports.report_work import COMMAND, ReportWork
@@ -196,16 +195,17 @@ def test_a_scheduled_report_is_sealed_with_its_deliveries_or_not_at_all(bears):
     """The process only computes: what stands beside a report is written with it, here."""
     work = ReportWork()
     publisher = ReportPublisher(serve(bears), work.draft_report, work.format_page)
-    order = ReportOrder("week", "operator", WEEK.since, WEEK.until)
 
     def lose(_transaction, _number):
         raise ClaimLostError
 
     before = ledger(bears)
     with pytest.raises(ClaimLostError):
-        publisher.make_report("bears", order, NOON + DAY, lose)
+        publisher.make_report("bears", "week", WEEK, NOON + DAY, lose)
     assert ledger(bears) == before
     numbers = []
-    publisher.make_report("bears", order, NOON + DAY, lambda _, number: numbers.append(number))
+    publisher.make_report(
+        "bears", "week", WEEK, NOON + DAY, lambda _, number: numbers.append(number)
+    )
     rendered = publisher.render_report("bears", numbers[0])
     assert rendered == ReportPublisher(serve(bears)).render_report("bears", numbers[0])

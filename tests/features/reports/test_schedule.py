@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import pytest
 
@@ -34,19 +35,26 @@ reports:
 QUIET = POLICY.replace(", to: [rangers, ops]", "").replace(", to: [council, ops]", "")
 
 
+class Made(NamedTuple):
+    name: str
+    since: datetime
+    until: datetime
+    view: str
+
+
 class Press:
     """Seals a report by a number of its own, as `make_report` does; fails when told to."""
 
     def __init__(self, service):
         self.service, self.made, self.fails, self.slow = service, [], False, lambda: None
 
-    def __call__(self, _name, wanted, _at, beside):
+    def __call__(self, _name, report, options, _at, beside):
         if self.fails:
             raise ZeroDivisionError("no figures")
         self.slow()
         with self.service.database.begin_write() as transaction:
             beside(transaction, len(self.made) + 1)
-        self.made.append(wanted)
+        self.made.append(Made(report, options.since, options.until, options.view))
 
 
 @pytest.fixture
