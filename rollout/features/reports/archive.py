@@ -82,12 +82,6 @@ class UnknownReportError(RefusalError):
     code = "unknown-report"
 
 
-class UnreadableReportError(RefusalError):
-    """The report has another form than this program's; only JSON and CSV are available."""
-
-    code = "unreadable-report"
-
-
 def request_report(
     database: Database,
     caller: Caller,
@@ -351,7 +345,7 @@ It raises `UnreadableReportError` if the report can't be shown so.
 
 def format_here(body: Mapping[str, Any], report_format: str, view: str | None) -> str:
     """Return the values of a report as `html` or `summary`, formatted in this process."""
-    from rollout.features.reports.report_pages import format_page
+    from rollout.features.reports.pages.html_report import format_page
 
     return format_page(body, report_format, view)
 

@@ -129,7 +129,7 @@ def _draft_report(values: dict[str, Any]) -> ReportDraft:
 
 
 def _format_page(values: dict[str, Any]) -> str:
-    from rollout.features.reports.report_pages import format_page
+    from rollout.features.reports.pages.html_report import format_page
 
     return format_page(values["body"], values["format"], values["view"])
 

@@ -19,7 +19,6 @@ from rollout.features.process.health_checks import run_health_checks
 from rollout.features.reports import archive, drafts
 from rollout.features.reports.archive import (
     UnknownReportError,
-    UnreadableReportError,
     find_seal_faults,
     format_report,
     load_report,
@@ -35,11 +34,12 @@ from rollout.features.reports.builder import (
 from rollout.features.reports.figures import report_version
 from rollout.features.reports.figures.report_version import (
     VOLATILE_SECTIONS,
+    UnreadableReportError,
     compare_versions,
     compute_seal,
     compute_table_seal,
 )
-from rollout.features.reports.report_pages import parse_report_facts
+from rollout.features.reports.pages.json_report import parse_report_facts
 from rollout.features.reports.stored_inputs import NothingToReportError
 from rollout.features.reviews.requested_reviews import seed_gold_case
 from rollout.kernel.errors import NotAllowedError, UnknownRolloutError

@@ -20,6 +20,7 @@ from rollout.features.reports.builder import (
     ReportOptions,
     draft_here,
 )
+from rollout.features.reports.figures import report_version
 from rollout.features.reports.report_work import COMMAND, ReportWork
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import NoSuchRolloutError
@@ -76,7 +77,7 @@ def test_errors_are_those_of_this_process(bears):
         draft(bears, work.draft_report, ReportOptions(until=NOON + 9 * DAY))
     with pytest.raises(NoSuchRolloutError):
         draft(bears, work.draft_report, rollout="wolves")
-    with pytest.raises(archive.UnreadableReportError, match="made it in another form"):
+    with pytest.raises(report_version.UnreadableReportError, match="made it in another form"):
         work.format_page({"schema": "rollout-report/9"}, "html", None)
 
 

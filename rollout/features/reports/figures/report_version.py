@@ -18,6 +18,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
+from rollout.kernel.errors import RefusalError
+
 if TYPE_CHECKING:
     from rollout.features.reports.inputs.inputs import ReportInputs
 
@@ -42,6 +44,12 @@ CASE_FIELDS: Final = frozenset({"case_key", "case", "first_case"})
 
 class UnknownReportFormError(ValueError):
     """A report has a form that this program doesn't know."""
+
+
+class UnreadableReportError(RefusalError):
+    """The report has another form than this program's; only JSON and CSV are available."""
+
+    code = "unreadable-report"
 
 
 def check_report_form(report: Mapping[str, Any]) -> None:

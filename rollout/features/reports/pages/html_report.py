@@ -1,9 +1,9 @@
-"""`report.html`: one self-contained page for screens and paper."""
+"""`report.html`: one self-contained page for screens and paper; and pages of stored reports."""
 
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Template
 from markupsafe import Markup
@@ -25,6 +25,7 @@ from rollout.features.reports.pages.charts import (
     sample_rows,
 )
 from rollout.features.reports.pages.findings import rank_findings
+from rollout.features.reports.pages.json_report import parse_report_facts
 from rollout.features.reports.pages.number_charts import build_detector_view, describe_points
 from rollout.features.reports.pages.page_templates import choose_shades, load_templates
 from rollout.features.reports.pages.report_tiles import build_cell_rows, build_tiles
@@ -40,6 +41,7 @@ from rollout.features.reports.pages.summary import (
     name_method,
     summarize_gains,
 )
+from rollout.features.reports.pages.text_report import render_message_summary
 from rollout.features.reports.pages.timeline_chart import build_timeline_view
 from rollout.kernel.errors import format_install
 from rollout.kernel.units import group_pairs
@@ -99,6 +101,18 @@ COLUMN_WIDTH = 96  # pixels of a timeline that are chosen at once
 OPEN_CELLS = 10  # of the operator's table; the others are one fold deeper
 OPEN_ACTIONS = 8  # of the operator's table: the largest changes; the others are one fold deeper
 INSTALL = format_install("charts")
+
+
+def format_page(body: Mapping[str, Any], report_format: str, view: str | None) -> str:
+    """Return the values of a stored report as `html` or `summary`, made of them alone.
+
+    Raises:
+        UnreadableReportError: the report can't be shown so.
+    """
+    facts = parse_report_facts(body)
+    if report_format == "summary":
+        return render_message_summary(facts, view)
+    return render_html_report(facts, view)
 
 
 def render_html_report(

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.features.reports import report_pages
+from rollout.features.reports.pages import html_report
+from rollout.features.reports.pages.html_report import format_page
 from rollout.features.reports.pages.summary import describe_report, describe_results
 from rollout.features.reports.pages.text_report import (
     escape_markdown,
     render_message_summary,
     render_text_report,
 )
-from rollout.features.reports.report_pages import format_page
 
 
 def edited(facts, **changed):
@@ -27,7 +27,7 @@ def test_a_message_and_the_terminal_say_the_same(facts):
 
 
 def test_a_message_to_operators_is_silent_on_agreement_as_their_page_is(facts, monkeypatch):
-    monkeypatch.setattr(report_pages, "parse_report_facts", lambda _: facts)
+    monkeypatch.setattr(html_report, "parse_report_facts", lambda _: facts)
     everybody, operators = (format_page({}, "summary", view) for view in (None, "operator"))
     left_out = set(everybody.splitlines()) - set(operators.splitlines())
     assert any("agrees with humans" in line for line in left_out), left_out
