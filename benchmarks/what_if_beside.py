@@ -28,8 +28,7 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.decide.stops import StopTarget
 from rollout.features.records.record_import import import_records
 from rollout.features.stops.stops import stop_cells
-from rollout.features.what_if.requests import WhatIfRequest
-from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
+from rollout.features.what_if.runs import WhatIfRequest, WhatIfRun, WhatIfRuns
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker
 from rollout.live.work.user_runs import MAX_WORKING

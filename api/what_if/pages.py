@@ -32,8 +32,7 @@ from rollout.features.what_if.comparison import (
     list_figures,
 )
 from rollout.features.what_if.replayed_policy import CellReplay
-from rollout.features.what_if.requests import SPANS, WhatIfRequest, check_request
-from rollout.features.what_if.runs import WhatIfRuns
+from rollout.features.what_if.runs import SPANS, WhatIfRequest, WhatIfRuns, check_request
 from rollout.kernel.errors import RefusalError
 
 MAX_ROWS: Final = 40  # cells on a map; the table has all

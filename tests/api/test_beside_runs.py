@@ -12,8 +12,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.features.what_if.requests import WhatIfRequest
-from rollout.features.what_if.runs import WhatIfRuns
+from rollout.features.what_if.runs import WhatIfRequest, WhatIfRuns
 from rollout.live.work.user_runs import MEMORY_LIMIT, NICENESS
 from tests.api.assignments.test_assignments import ask
 from tests.api.stops.test_stops import stop

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic_core import to_jsonable_python
 
-from rollout.features.what_if.requests import SPANS, WhatIfRequest
 from rollout.terminal.local_database import open_database
 from rollout.terminal.remote import (
     JsonFlag,
@@ -30,7 +29,7 @@ HASH_LENGTH = 12
 def what_if(
     rollout: RolloutName,
     draft: Annotated[Path, typer.Argument(help="the draft, YAML or JSON", metavar="DRAFT")],
-    days: Annotated[int, typer.Option(help="recorded days: 30 or 90")] = SPANS[0],
+    days: Annotated[int, typer.Option(help="recorded days: 30 or 90")] = 30,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare a policy draft with the policy in force, on the local database.
@@ -43,7 +42,7 @@ def what_if(
     """
     # frames are slow to import
     from rollout.features.what_if.comparison import compare_policies
-    from rollout.features.what_if.runs import load_what_if_inputs
+    from rollout.features.what_if.runs import WhatIfRequest, load_what_if_inputs
 
     with open_database() as database:
         request = WhatIfRequest(rollout, draft.read_text(encoding="utf-8"), days)

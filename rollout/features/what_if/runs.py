@@ -1,4 +1,6 @@
-"""Runs of what-ifs over the closed cases of a rollout: on the replica, and in the process of each.
+"""Requests of what-ifs, and their runs over closed cases: on the replica, in the process of each.
+
+Whoever may be asked for blind reviews gets no comparison: a draft can be cut to single out a case.
 
 Nobody may still be asked about a closed case, so the rollout's own salt may draw it again. A
 replica runs the comparisons that were begun on it, each in a process of low priority and limited
@@ -9,7 +11,7 @@ stored as the response to their request, for seven days, under a key that no cli
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -23,7 +25,12 @@ from rollout.data.database.append_failures import StoreError
 from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.engine.decide.permissions import Caller
+from rollout.engine.decide.permissions import (
+    Caller,
+    Permission,
+    may_be_asked_blind,
+    require_permission,
+)
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, RecordFrames
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.stored_inputs import (
@@ -32,11 +39,11 @@ from rollout.features.reports.stored_inputs import (
     load_report_inputs,
 )
 from rollout.features.what_if.comparison import WhatIfInputs, WhatIfResult, compare_policies
-from rollout.features.what_if.replayed_policy import WhatIfRecords
-from rollout.features.what_if.requests import WhatIfRequest, check_request
+from rollout.features.what_if.replayed_policy import WhatIfRecords, check_comparable
 from rollout.kernel.calendar.instants import find_slot_before, to_instant, to_micros
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.rollout_state import RolloutState, read_rollout
 from rollout.live.work.user_runs import (
     LONG_LIFETIME,
@@ -47,6 +54,44 @@ from rollout.live.work.user_runs import (
     build_answer,
     report_step,
 )
+
+SPANS: Final = (30, 90)  # days
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIfRequest:
+    """A draft of a rollout's policy, and the number of recorded days it is compared over."""
+
+    rollout: str
+    draft_text: str
+    days: int = SPANS[0]
+
+
+def check_request(caller: Caller, state: RolloutState, request: WhatIfRequest) -> Policy:
+    """Return the draft of a request that can be run.
+
+    Raises:
+        NotAllowedError: the caller may not read every site of the rollout.
+        InvalidPolicyError: the draft is not valid.
+        RefusalError: the span or the draft is not one that can be compared, or the caller may be
+            asked for blind reviews.
+    """
+    require_permission(caller, Permission.READ, request.rollout, tuple(state.policy.sites_by_id))
+    if request.days not in SPANS:
+        days = " or ".join(map(str, SPANS))
+        raise RefusalError(f"{request.days} days are no span of a comparison; write {days}")
+    draft = parse_policy(request.draft_text)
+    if draft.rollout != request.rollout:
+        raise RefusalError(
+            f"the draft is of {draft.rollout}, not of {request.rollout}; write its name in it"
+        )
+    if may_be_asked_blind(caller, request.rollout, ()):
+        raise RefusalError(
+            "because you may be asked for blind reviews here, a draft of yours could single out a"
+            " case; let a user without reviews run it"
+        )
+    check_comparable(state.policy, draft)
+    return draft
 
 
 def load_what_if_inputs(

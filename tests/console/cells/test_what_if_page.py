@@ -15,8 +15,7 @@ from rollout.features.what_if.comparison import (
     list_cells,
 )
 from rollout.features.what_if.replayed_policy import WhatIfRecords
-from rollout.features.what_if.requests import WhatIfRequest
-from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
+from rollout.features.what_if.runs import WhatIfRequest, WhatIfRun, WhatIfRuns
 from tests.api.bears import POLICY
 from tests.factories import DAY, NOON
 from tests.features.reports.conftest import BEARS, records_of, story

@@ -19,8 +19,7 @@ from rollout.features.incidents import incidents
 from rollout.features.policies import policies
 from rollout.features.reports import archive
 from rollout.features.uploads.upload_runs import UploadOptions, UploadRequest, UploadRuns
-from rollout.features.what_if.requests import WhatIfRequest
-from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
+from rollout.features.what_if.runs import WhatIfRequest, WhatIfRun, WhatIfRuns
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 from tests.api.bears import POLICY as POLICY_TEXT

@@ -14,8 +14,7 @@ from rollout.features.reports.inputs.inputs import assign_deciders, compute_stag
 from rollout.features.what_if import comparison
 from rollout.features.what_if.comparison import compare_policies
 from rollout.features.what_if.replayed_policy import replay_policy
-from rollout.features.what_if.requests import WhatIfRequest
-from rollout.features.what_if.runs import load_what_if_inputs
+from rollout.features.what_if.runs import WhatIfRequest, load_what_if_inputs
 from rollout.kernel.errors import NotAllowedError, RefusalError
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy

@@ -8,8 +8,13 @@ import pytest
 
 from rollout.engine.decide.permissions import Caller
 from rollout.features.what_if.comparison import compare_policies
-from rollout.features.what_if.requests import WhatIfRequest
-from rollout.features.what_if.runs import BROKEN_TEXT, COMMAND, MEMORY_TEXT, WhatIfRuns
+from rollout.features.what_if.runs import (
+    BROKEN_TEXT,
+    COMMAND,
+    MEMORY_TEXT,
+    WhatIfRequest,
+    WhatIfRuns,
+)
 from rollout.kernel.errors import RefusalError
 from rollout.live.work.user_runs import LONG_LIFETIME, MEMORY_LIMIT, NICENESS
 from tests.factories import DAY
