@@ -44,7 +44,7 @@ from rollout.features.reports.builder import NothingToReportError
 from rollout.features.reports.figures.comparison import (
     ConfusionMatrix,
     NumberSides,
-    build_action_matrix_from_counts,
+    build_action_matrix,
     build_matrix_from_counts,
     compute_number_sides,
 )
@@ -100,7 +100,7 @@ def _find_side(pair: DifferingPair) -> str:
     return f"{'below' if is_below else 'above'} the tolerance"
 
 
-def build_label_matrix(compared_units: ComparedUnits) -> ConfusionMatrix:
+def _build_label_matrix(compared_units: ComparedUnits) -> ConfusionMatrix:
     """Return the confusion matrix of the labels, as counted."""
     rows = [(*answers, count) for answers, count in compared_units.counts.items()]
     return build_matrix_from_counts(
@@ -108,7 +108,7 @@ def build_label_matrix(compared_units: ComparedUnits) -> ConfusionMatrix:
     )
 
 
-def build_action_matrix(compared_units: ComparedUnits) -> ConfusionMatrix:
+def _build_action_matrix(compared_units: ComparedUnits) -> ConfusionMatrix:
     """Return the confusion matrix of the actions, at the current policy's costs."""
     lever = compared_units.unit_filter.lever
     comparisons = (
@@ -116,7 +116,7 @@ def build_action_matrix(compared_units: ComparedUnits) -> ConfusionMatrix:
         for answers, count in compared_units.counts.items()
     )
     rows = [(comparison[1], comparison[2], count) for comparison, count in comparisons]
-    return build_action_matrix_from_counts(_build_count_frame(rows), lever)
+    return build_action_matrix(_build_count_frame(rows), lever)
 
 
 def _build_count_frame(rows: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
@@ -553,8 +553,8 @@ def _build_divergence_list(
         action_count=sum(pair.human_action != pair.model_action for pair in pairs),
         cost=sum(pair.cost for pair in pairs),
         costliest_kind=find_costliest_kind(pairs, lever),
-        label_matrix=build_label_matrix(compared_units) if has_labels else None,
-        action_matrix=build_action_matrix(compared_units) if has_labels else None,
+        label_matrix=_build_label_matrix(compared_units) if has_labels else None,
+        action_matrix=_build_action_matrix(compared_units) if has_labels else None,
         sides=None
         if lever.number is None
         else compute_number_sides(

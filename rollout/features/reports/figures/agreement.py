@@ -310,11 +310,7 @@ def _compute_agreement(
     lever_id = policy.whole_unit_lever if lever is None else lever.id
     version_pairs = pairs.select(version, lever_id)
     has_labels = lever is not None and lever.has_single_labels
-    matrix = (
-        build_matrix(version_pairs, "human", "model", lever.labels)
-        if lever and has_labels
-        else None
-    )
+    matrix = build_matrix(version_pairs, lever.labels) if lever and has_labels else None
     agreement = compute_unit_share(version_pairs)
     unreviewed = pairs.predicted[version] - version_pairs.height
     kappa, ac1 = (
@@ -344,7 +340,11 @@ def _compute_agreement(
             version_pairs, matrix, lever, _count_unreviewed(version_pairs, records, version, lever)
         ),
         label_matrix=matrix,
-        action_matrix=build_action_matrix(version_pairs, lever) if lever and has_labels else None,
+        action_matrix=build_action_matrix(
+            version_pairs.group_by("human_action", "model_action").len(), lever
+        )
+        if lever and has_labels
+        else None,
         by_site=slice_by("site", [site.id for site in policy.sites]),
         by_window=slice_by("window", [window.id for window in policy.windows]),
         by_day_night=slice_by("part", ["day", "night"]),
@@ -430,7 +430,7 @@ def compute_slices(
 
 def compute_slice_kappa(pairs: pl.DataFrame) -> float | None:
     """Return kappa of labels; None without pairs, and with rare labels."""
-    table = build_matrix(pairs, "human", "model", ()).table
+    table = build_matrix(pairs, ()).table
     return None if find_rare_labels(table) else compute_kappa(table)
 
 

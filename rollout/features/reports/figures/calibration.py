@@ -401,7 +401,7 @@ def _compute_version_correctness(
     lever: Lever, reference: str, version: str, rows: pl.DataFrame
 ) -> Correctness:
     model_share = compute_unit_share(rows)
-    matrix = build_matrix(rows, "human", "model", lever.labels) if lever.has_single_labels else None
+    matrix = build_matrix(rows, lever.labels) if lever.has_single_labels else None
     with_decision = rows.drop_nulls("people_agree")
     return Correctness(
         version=version,

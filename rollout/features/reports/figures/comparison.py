@@ -91,14 +91,12 @@ class LabelFigures:
     precision_bounds: tuple[float, float] | None
 
 
-def build_matrix(
-    pairs: pl.DataFrame, human: str, model: str, order: tuple[str, ...]
-) -> ConfusionMatrix:
-    """Return the matrix of two columns: labels in `order`, then the others sorted.
+def build_matrix(pairs: pl.DataFrame, order: tuple[str, ...]) -> ConfusionMatrix:
+    """Return the matrix of the answers of pairs: labels in `order`, then the others sorted.
 
     Labels without a case are excluded.
     """
-    return build_matrix_from_counts(pairs.group_by(human, model).len(), order)
+    return build_matrix_from_counts(pairs.group_by("human", "model").len(), order)
 
 
 def build_matrix_from_counts(counts: pl.DataFrame, order: tuple[str, ...]) -> ConfusionMatrix:
@@ -125,14 +123,7 @@ def build_matrix_from_counts(counts: pl.DataFrame, order: tuple[str, ...]) -> Co
     return ConfusionMatrix(labels, tuple(tuple(int(n) for n in row) for row in table))
 
 
-def build_action_matrix(pairs: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
-    """Return the matrix of actions with the cost of each pair."""
-    return build_action_matrix_from_counts(
-        pairs.group_by("human_action", "model_action").len(), lever
-    )
-
-
-def build_action_matrix_from_counts(counts: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
+def build_action_matrix(counts: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
     """Return the matrix of counted pairs of actions with the cost of each pair."""
     matrix, actions = build_matrix_from_counts(counts, lever.actions), set(lever.actions)
 
@@ -461,7 +452,7 @@ def _compute_comparison(
         if matrix
         else (),
         label_matrix=matrix,
-        action_matrix=build_action_matrix_from_counts(
+        action_matrix=build_action_matrix(
             reviewed.select("human_action", "model_action", COUNT_COLUMN), lever
         )
         if lever and has_labels

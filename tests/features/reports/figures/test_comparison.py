@@ -83,7 +83,7 @@ def test_they_are_those_that_a_report_makes_of_the_pairs_one_by_one(pairs):
     """A report knows units; where each case is its own unit both say the same."""
     (one, _), own = compared(pairs), of(pairs, "v1")
     known = own.with_columns(unit="case_key", agrees=pl.col("human") == pl.col("model"))
-    matrix = build_matrix(known, "human", "model", ())
+    matrix = build_matrix(known, ())
     assert one.label_matrix == matrix
     assert one.agreement.rate == compute_unit_share(known).rate
     in_report = compute_label_figures(known, matrix, {})
