@@ -290,18 +290,18 @@ def find_rise(differs: Flags, times: Codes) -> int | None:
     sizes = np.arange(1, n, dtype=np.float64)
     counts = np.cumsum(differs)[:-1].astype(np.float64)
     total = float(differs.sum())
-    split = _compute_log_likelihood(counts, sizes)
-    split += _compute_log_likelihood(total - counts, n - sizes)
-    whole = _compute_log_likelihood(np.array([total]), np.array([float(n)]))[0]
+    split = compute_log_likelihood(counts, sizes)
+    split += compute_log_likelihood(total - counts, n - sizes)
+    whole = compute_log_likelihood(np.array([total]), np.array([float(n)]))[0]
     is_rise = (total - counts) / (n - sizes) > counts / sizes
     gains = np.where(is_rise & (times[1:] > times[:-1]), split - whole, 0.0)
     best = int(np.argmax(gains))
     return best + 1 if gains[best] >= MIN_LOG_RATIO else None
 
 
-def _compute_log_likelihood(counts: Floats, sizes: Floats) -> Floats:
-    """Return the logarithms of the likelihoods of shares at their best."""
-    shares = counts / sizes
+def compute_log_likelihood(counts: Floats, sizes: Floats) -> Floats:
+    """Return the logarithms of the likelihoods of shares at their best; 0 without records."""
+    shares = counts / np.maximum(sizes, 1)
     misses = scipy.special.xlogy(sizes - counts, 1 - shares)
     return np.asarray(scipy.special.xlogy(counts, shares) + misses, dtype=np.float64)
 

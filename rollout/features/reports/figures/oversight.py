@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import scipy
 
 from rollout.engine.decide.projection import list_effective_times
 from rollout.engine.decide.widening_steps import find_acting_index
@@ -33,6 +32,7 @@ from rollout.engine.events import (
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_series import compute_detector_series
 from rollout.engine.evidence.unit_arrays import BoolArray, UnitArrays, UnitClasses
+from rollout.features.reports.figures.incident_cause import compute_log_likelihood
 from rollout.features.reports.figures.methods import ModelCost, compute_model_cost
 from rollout.features.reports.inputs.cell_facts import CellFacts, CellVersionFacts
 from rollout.features.reports.inputs.evidence_inputs import StatePeriod
@@ -53,7 +53,7 @@ from rollout.kernel.calendar.instants import (
 from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy
-from rollout.kernel.statistics.arrays import Floats, Ints
+from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.intervals import (
     ONE_SIDED_METHOD,
     Share,
@@ -590,20 +590,13 @@ def estimate_start(
         return None
     n, total = len(losses), losses.sum()
     before = np.concatenate([[0.0], np.cumsum(losses)[:-1]])
-    count = np.arange(n)
-    gain = _compute_likelihood(before, count) + _compute_likelihood(total - before, n - count)
+    count = np.arange(n, dtype=float)
+    gain = compute_log_likelihood(before, count) + compute_log_likelihood(total - before, n - count)
     with np.errstate(invalid="ignore", divide="ignore"):
         is_worse = (count == 0) | ((total - before) / (n - count) > before / count)
     index = int(np.argmax(np.where(is_worse, gain, -np.inf)))
     index = index if gain[index] - gain[0] > np.log(n) else 0
     return to_instant(int(occurred[index]), policy.tick)
-
-
-def _compute_likelihood(losses: Floats, n: Ints) -> Floats:
-    """Return the maximal log-likelihood of these losses in n records."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(n > 0, losses / n, 0.0)
-    return np.asarray(scipy.special.xlogy(losses, mean) + scipy.special.xlogy(n - losses, 1 - mean))
 
 
 def compute_visible_agreements(inputs: ReportInputs) -> tuple[VisibleAgreement, ...]:
