@@ -20,11 +20,11 @@ from rollout.engine.evidence.reviewer_checks import build_reviewer_checks, is_bl
 from rollout.features.reports.figures.reviewer_agreement import mark_agreement
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.pairs import (
-    ADJUDICATED,
     ASSISTED,
     UNASSISTED_EXPOSURES,
     LeverFigures,
     Pairs,
+    find_adjudicated_labels,
     select_pairs,
 )
 from rollout.kernel.calendar.instants import to_micros
@@ -521,15 +521,9 @@ def _find_gold_decisions(records: RecordFrames, policy: Policy) -> pl.DataFrame:
 def _find_adjudicated(records: RecordFrames, policy: Policy) -> pl.DataFrame:
     """Return blind decisions on cases adjudicated by others, with whether they agree."""
     blind_decisions = records.decisions.filter(is_blind_decision(policy))
-    adjudications = records.decisions.filter(ADJUDICATED)
     parts = []
     for lever in policy.levers:
-        adjudicated_labels = (
-            adjudications.drop_nulls(VALUE_PREFIX + lever.id)
-            .sort("at", "reviewer", nulls_last=True)
-            .unique("case_key", keep="first", maintain_order=True)
-            .select("case_key", by="reviewer", model=VALUE_PREFIX + lever.id)
-        )
+        adjudicated_labels = find_adjudicated_labels(records, lever).rename({"truth": "model"})
         parts.append(
             blind_decisions.select("case_key", "reviewer", label=VALUE_PREFIX + lever.id)
             .drop_nulls()

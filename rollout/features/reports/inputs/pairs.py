@@ -323,18 +323,18 @@ def build_assisted_pairs(
 
 
 def find_adjudicated_labels(records: RecordFrames, lever: Lever) -> pl.DataFrame:
-    """Return the adjudicated labels: case_key, truth."""
+    """Return the adjudicated labels, and who gave them: case_key, truth, by."""
     return _find_first_decisions(records, lever, ADJUDICATED).rename({"human": "truth"})
 
 
 def _find_first_decisions(records: RecordFrames, lever: Lever, condition: pl.Expr) -> pl.DataFrame:
-    """Return the first answered decision of each case: case_key, human."""
+    """Return the first answered decision of each case: case_key, human, by."""
     return (
         records.decisions.filter(condition)
         .drop_nulls(VALUE_PREFIX + lever.id)
         .sort("at", "reviewer", nulls_last=True)
         .unique("case_key", keep="first")
-        .select("case_key", human=VALUE_PREFIX + lever.id)
+        .select("case_key", human=VALUE_PREFIX + lever.id, by="reviewer")
     )
 
 
