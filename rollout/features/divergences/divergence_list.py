@@ -425,9 +425,8 @@ def _begin_search(
 
 @dataclass(frozen=True, slots=True)
 class _DivergenceResult:
-    """The compared units with the matching pairs; `query` has no defaults left."""
+    """The compared units with the matching pairs."""
 
-    query: DivergenceQuery
     policy: Policy
     compared_units: ComparedUnits
     pairs: Sequence[DifferingPair]
@@ -446,7 +445,6 @@ def _find_divergences(
     if lever is None:
         raise RefusalError(f"no lever {query.lever}; there is {', '.join(policy.levers_by_id)}")
     version = state.scope.get_first_name(query.version or find_main_version(state, at))
-    full_query = replace(query, version=version, lever=lever.id)
     assert query.since is not None  # noqa: S101 - `_complete_period` fills both in
     assert query.until is not None  # noqa: S101 - as above
     unit_filter = UnitFilter(
@@ -466,7 +464,6 @@ def _find_divergences(
         current_choices = load_pair_choices(transaction, state, pairs)
         pairs = [p for p in pairs if ((p.key, lever.id) in current_choices) == query.has_choice]
     return _DivergenceResult(
-        full_query,
         policy,
         compared_units,
         pairs,
@@ -538,15 +535,15 @@ def _build_divergence_list(
     first_position: int,
     next_id: str | None,
 ) -> DivergencePage:
-    query, compared_units, pairs = result.query, result.compared_units, result.pairs
-    lever = compared_units.unit_filter.lever
+    compared_units, pairs = result.compared_units, result.pairs
+    unit_filter, lever = compared_units.unit_filter, compared_units.unit_filter.lever
     has_labels = lever.has_single_labels and bool(compared_units.counts)
     return DivergencePage(
         policy=result.policy,
-        version=query.version or "",
+        version=unit_filter.version,
         lever=lever.id,
-        since=compared_units.since or compared_units.unit_filter.since,
-        until=compared_units.unit_filter.until,
+        since=compared_units.since or unit_filter.since,
+        until=unit_filter.until,
         is_truncated=compared_units.since is not None,
         compared=sum(compared_units.counts.values()),
         count=len(pairs),
