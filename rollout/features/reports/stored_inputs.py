@@ -312,7 +312,7 @@ def load_report_inputs(
     policy_periods = _build_policy_periods(history)
     period_records = PeriodRecords(transaction, state.rollout)
     is_counted = pl.col("slot") <= last_slot
-    evidence = _load_counted_evidence(
+    evidence_views, missing_units, first_values = _load_counted_evidence(
         transaction, state, ledger_inputs, period, last_slot, record_inputs
     )
     pending_rows = period_records.count_open_reviews(
@@ -324,14 +324,14 @@ def load_report_inputs(
     )
     units, late_units = drop_late_decisions(
         record_inputs.units.filter(is_counted),
-        evidence.missing_units,
+        missing_units,
         _iterate_definitions(policy, history),
     )
     return ReportInputs(
         policy=policy,
         events=ledger_inputs.events,
         timelines=policy_periods[-1].timelines,
-        evidence_views=evidence.views,
+        evidence_views=evidence_views,
         units=units,
         late_units=late_units,
         records=unify_reviewers(record_inputs.records),
@@ -358,7 +358,7 @@ def load_report_inputs(
         ledger_fault=_find_ledger_fault(transaction, state),
         policy_periods=policy_periods,
         choices=tuple(choice for choice in choices if choice.at <= period.at),
-        first_values=evidence.first_values,
+        first_values=first_values,
         registered=Accounts(transaction).name_sources(registering),
     )
 
@@ -445,21 +445,6 @@ def _map_stage_level(stage_level: int, period_then: PastEra, live_period: PastEr
     return stage_ids.index(stage_id)
 
 
-@dataclass(frozen=True)
-class _CountedEvidence:
-    """What gates counted until the last slot.
-
-    Attributes:
-        views: of units until the end of the period, by cell and version.
-        missing_units: those counted without a decision, under any definition.
-        first_values: of the same units.
-    """
-
-    views: Mapping[CellVersion, EvidenceView]
-    missing_units: pl.DataFrame
-    first_values: FirstValues
-
-
 def _load_counted_evidence(
     transaction: Transaction,
     state: RolloutState,
@@ -467,7 +452,12 @@ def _load_counted_evidence(
     period: ReportPeriod,
     last_slot: int,
     record_inputs: VisibleRecords,
-) -> _CountedEvidence:
+) -> tuple[Mapping[CellVersion, EvidenceView], pl.DataFrame, FirstValues]:
+    """Return what gates counted until the last slot.
+
+    That is the evidence of units until the end of the period, the units that were counted without
+    a decision, under any definition, and the first values of attributes.
+    """
     policy, scope, history = ledger_inputs.policy, ledger_inputs.scope, ledger_inputs.history
     units = UnitBuffer(policy, history.find_equivalent_definitions)
     until = find_slot_after(period.until, policy.tick)
@@ -494,7 +484,7 @@ def _load_counted_evidence(
     outcome_keys = {key for key in outcomes.list_keys() if key[0] in policy.cell_set}
     keys = sorted(key for key in {*units, *granted_keys, *outcome_keys} if key[1] in scope.versions)
     views = {key: _build_evidence_view(key, units, feeds, ledger_inputs) for key in keys}
-    return _CountedEvidence(views, missing_units, units.first_values)
+    return views, missing_units, units.first_values
 
 
 def _iterate_definitions(policy: Policy, history: RolloutHistory) -> Iterator[tuple[str, str, str]]:
