@@ -79,7 +79,7 @@ from rollout.features.cells.cell_table import (
 )
 from rollout.features.cells.cells import find_main_evidence, load_cell
 from rollout.features.cells.overview import load_rollout_summary
-from rollout.features.divergences.matrices import load_action_changes
+from rollout.features.divergences.closed_units import load_action_changes
 from rollout.features.ledger.activity import find_adjacent_changes, load_activity
 from rollout.features.proposals.proposals import list_pending_approvals
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts

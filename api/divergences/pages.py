@@ -39,13 +39,13 @@ from rollout.engine.decide.permissions import Permission, may_be_asked_blind, re
 from rollout.engine.words.formatting import format_cell_name, format_value, to_sentence
 from rollout.features.cells.cells import load_gains
 from rollout.features.cells.overview import load_rollouts
+from rollout.features.divergences.closed_units import load_version_confusion
 from rollout.features.divergences.divergence_list import (
     DivergencePage,
     DivergenceQuery,
     export_divergences_csv,
     load_divergence_page,
 )
-from rollout.features.divergences.matrices import load_version_confusion
 from rollout.features.incidents.incident_causes import load_cause
 from rollout.features.incidents.incidents import RELOAD_SECONDS, CauseSearch
 from rollout.features.reports.builder import NothingToReportError

@@ -345,7 +345,7 @@ def get_version_matrix(
     Rows are human decisions, columns the version's answers. The figures come from stored counts, so
     the response time does not depend on the number of cases.
     """
-    from rollout.features.divergences.matrices import load_version_confusion
+    from rollout.features.divergences.closed_units import load_version_confusion
 
     return load_version_confusion(service, caller, rollout, version)
 

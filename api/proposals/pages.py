@@ -66,7 +66,7 @@ from rollout.features.divergences.case_explanation import (
     CostliestDivergences,
     load_costliest_divergences,
 )
-from rollout.features.divergences.matrices import load_action_changes
+from rollout.features.divergences.closed_units import load_action_changes
 from rollout.features.policies.policies import (
     RESTART_TITLE,
     load_proposed_policy,

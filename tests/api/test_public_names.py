@@ -142,7 +142,7 @@ SERVICES = (
     "rollout.features.delivery.delivery",
     "rollout.features.incidents.incidents",
     "rollout.features.ledger.ledger_reader",
-    "rollout.features.divergences.matrices",
+    "rollout.features.divergences.closed_units",
     "rollout.features.policies.policies",
     "rollout.features.proposals.proposal_details",
     "rollout.features.proposals.proposals",

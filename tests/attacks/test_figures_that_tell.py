@@ -8,7 +8,7 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence.evidence_view import BATCH_SIZE
 from rollout.features.cells.cell_table import load_cell_page, load_single_cell_page
 from rollout.features.cells.cells import load_cell, load_cells
-from rollout.features.divergences.matrices import load_action_changes, load_version_confusion
+from rollout.features.divergences.closed_units import load_action_changes, load_version_confusion
 from rollout.features.incidents.incident_causes import load_cause
 from rollout.kernel.units import UnitSelection
 from tests.api.cells.test_cell_timelines import READER, REVIEWER, list_cells, tick, told

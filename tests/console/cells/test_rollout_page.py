@@ -11,7 +11,7 @@ from rollout.engine.words.formatting import OPENING_NOTE
 from rollout.engine.words.state_text import CELL_STATES
 from rollout.features.access.users import load_local_caller
 from rollout.features.cells.cell_table import load_cell_page
-from rollout.features.divergences.matrices import load_action_changes
+from rollout.features.divergences.closed_units import load_action_changes
 from rollout.features.proposals.proposals import approve_proposal, list_pending_approvals
 from rollout.features.records.record_import import import_records
 from rollout.kernel.calendar.instants import Cell, to_instant

@@ -14,8 +14,8 @@ from rollout.engine.decide.commands import Actor
 from rollout.engine.events import VersionFirstUsed
 from rollout.engine.records.records import Prediction
 from rollout.features.access.users import load_local_caller
+from rollout.features.divergences.closed_units import load_version_confusion
 from rollout.features.divergences.divergence_list import DivergenceQuery, load_divergence_page
-from rollout.features.divergences.matrices import load_version_confusion
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import POLICY

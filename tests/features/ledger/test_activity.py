@@ -10,7 +10,7 @@ from rollout.engine.words.event_text import describe_event
 from rollout.features.access.authentication import Authenticator
 from rollout.features.cells.cell_table import find_recent_changes, load_cell_page
 from rollout.features.cells.cells import load_cell
-from rollout.features.divergences.matrices import load_action_changes
+from rollout.features.divergences.closed_units import load_action_changes
 from rollout.features.ledger.activity import build_describer, load_activity
 from rollout.kernel.calendar.instants import Cell
 from rollout.live.clock import ManualClock
