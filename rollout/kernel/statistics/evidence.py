@@ -521,25 +521,20 @@ def compute_bounds(condition: Condition, counts: Ints, risk: float, policy: Poli
     return condition.measure.from_share(shares)
 
 
-def compute_reading_bound(reading: ConditionReading, policy: Policy) -> float | None:
-    """Return the bound of one reading; None without records and for a renewal."""
-    if reading.risk >= 1 or not sum(reading.counts):
-        return None
-    counts = np.array([reading.counts], dtype=np.int64)
-    return float(compute_bounds(reading.condition, counts, reading.risk, policy)[0])
-
-
 def build_condition_evidence(reading: ConditionReading, policy: Policy) -> ConditionEvidence:
     """Return a condition with what its counts say."""
     condition, counts = reading.condition, reading.counts
     if (gain := reading.gain) is not None:
         return ConditionEvidence(condition, gain.counts, gain.estimate, gain.bound, gain.is_met)
-    rows = np.array([counts], dtype=np.int64)
+    rows, n = np.array([counts], dtype=np.int64), sum(counts)
+    has_bound = n > 0 and reading.risk < 1  # a renewal has none
     return ConditionEvidence(
         condition=condition,
         counts=counts,
-        estimate=float(compute_estimates(condition, rows, policy)[0]) if sum(counts) else None,
-        bound=compute_reading_bound(reading, policy),
+        estimate=float(compute_estimates(condition, rows, policy)[0]) if n else None,
+        bound=float(compute_bounds(condition, rows, reading.risk, policy)[0])
+        if has_bound
+        else None,
         is_met=reading.is_met,
     )
 

@@ -41,10 +41,10 @@ from rollout.kernel.policy.cell_evidence import (
     format_floor,
     list_floors,
 )
-from rollout.kernel.policy.gates import ConditionReading, GainReading, GateReading, read_gate
+from rollout.kernel.policy.gates import ConditionReading, GateReading, read_gate
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.populations import ALL_UNITS, PlantedUnits
-from rollout.kernel.statistics.evidence import compute_estimates, compute_reading_bound
+from rollout.kernel.statistics.evidence import build_condition_evidence
 from rollout.kernel.statistics.forecast import forecast_gate
 from rollout.kernel.statistics.intervals import Share, compute_share
 from rollout.kernel.words import say_requirement
@@ -383,40 +383,11 @@ def _build_gate_facts(
     )
 
 
-def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) -> ConditionFacts:
-    return ConditionFacts(
-        condition=str(reading.condition),
-        name=reading.condition.name,
-        unit=reading.condition.find_unit(""),
-        measure=reading.condition.measure.name,
-        label=None,
-        lever=None,
-        threshold=reading.condition.threshold,
-        at_least=True,
-        n=sum(gain.counts),
-        counts=gain.counts,
-        estimate=gain.estimate,
-        bound=gain.bound,
-        log_e=gain.log_e,
-        log_e_needed=log(1 / reading.risk),
-        met=reading.is_met,
-        records_needed_min=None,
-        probability_below=None,
-        records_needed_p50=None,
-        records_needed_p90=None,
-    )
-
-
 def _build_condition_facts(reading: ConditionReading, policy: Policy) -> ConditionFacts:
-    if reading.gain is not None:
-        return _build_gain_condition_facts(reading, reading.gain)
-    condition, counts = reading.condition, np.array([reading.counts], dtype=np.int64)
-    n = int(counts.sum())
-    is_share = condition.measure.statistic is Statistic.SHARE
-    agreed, disagreed = reading.counts[:2]
-    has_forecast = is_share and not reading.is_met
+    condition, evidence = reading.condition, build_condition_evidence(reading, policy)
+    has_forecast = condition.measure.statistic is Statistic.SHARE and not reading.is_met
     outlook = (
-        forecast_gate(agreed, disagreed, at_least=condition.share, alpha=reading.risk)
+        forecast_gate(*reading.counts, at_least=condition.share, alpha=reading.risk)
         if has_forecast
         else None
     )
@@ -430,10 +401,10 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         lever=condition.lever,
         threshold=condition.threshold,
         at_least=condition.at_least,
-        n=n,
-        counts=reading.counts,
-        estimate=float(compute_estimates(condition, counts, policy)[0]) if n else None,
-        bound=compute_reading_bound(reading, policy),
+        n=evidence.count,
+        counts=evidence.counts,
+        estimate=evidence.estimate,
+        bound=evidence.bound,
         log_e=reading.compute_log_e(policy),
         log_e_needed=log(1 / reading.risk),
         met=reading.is_met,
