@@ -4,21 +4,20 @@ What a version brought is beyond people in the cell, by outcome with a value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
-from rollout.engine.decide.guards import foresee_attempt
 from rollout.engine.decide.permissions import (
     Caller,
     Permission,
     may_be_asked_blind,
     require_permission,
 )
-from rollout.engine.decide.scope import CellState, compute_held_level, find_acting_version
+from rollout.engine.decide.scope import CellState, find_acting_version
 from rollout.engine.decide.widening_steps import find_decided_floor
 from rollout.engine.events import LedgerEvent
 from rollout.kernel.calendar.instants import SHADOW, Cell, CellVersion
@@ -480,24 +479,10 @@ def _build_evidence_facts(
 
 def build_current_period(key: "CellVersion", state: RolloutState, at: datetime) -> "StatePeriod":
     """Return the current state period of a version in a cell."""
-    from rollout.features.reports.inputs.evidence_inputs import StatePeriod
+    from rollout.features.reports.inputs.evidence_inputs import build_state_period
 
-    (cell, version), scope, policy = key, state.scope, state.policy
-    grant_state = foresee_attempt(scope, policy, cell, version, at)
-    acting_version = scope.get_holder(cell)
-    acting_state = (
-        None
-        if acting_version in (None, version)
-        else scope.get_cell_state(cell, str(acting_version))
-    )
-    acting_level = 0 if acting_state is None else compute_held_level(policy, acting_state, at)
-    return StatePeriod(
-        grant_state.changed_at,
-        at,
-        grant_state,
-        compute_held_level(policy, grant_state, at),
-        acting_level,
-    )
+    period = build_state_period(key, state.scope, state.policy, at, at)
+    return replace(period, since=period.state.changed_at)
 
 
 def build_evidence_inputs(

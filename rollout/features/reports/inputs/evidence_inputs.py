@@ -69,6 +69,32 @@ class StatePeriod:
     other_stage_level: int
 
 
+def build_state_period(
+    key: CellVersion, scope: Scope, policy: Policy, at: datetime, held_at: datetime
+) -> StatePeriod:
+    """Return the period of a version in a cell that begins at an instant; its end is that too.
+
+    Stage levels are those of the grants that are held at `held_at`.
+    """
+    cell, version = key
+    state = foresee_attempt(scope, policy, cell, version, at)
+    acting_version = scope.get_holder(cell)
+    acting_state = (
+        None
+        if acting_version in (None, version)
+        else scope.get_cell_state(cell, str(acting_version))
+    )
+    return StatePeriod(
+        since=at,
+        until=at,
+        state=state,
+        stage_level=compute_held_level(policy, state, held_at),
+        other_stage_level=0
+        if acting_state is None
+        else compute_held_level(policy, acting_state, held_at),
+    )
+
+
 def build_state_periods(inputs: EvidenceInputs) -> Mapping[CellVersion, tuple[StatePeriod, ...]]:
     """Return the state periods of every cell and version with evidence, in order."""
     open_periods: dict[CellVersion, StatePeriod] = {}
@@ -100,30 +126,14 @@ def _record_event(
     open_periods: dict[CellVersion, StatePeriod],
     closed_periods: dict[CellVersion, list[StatePeriod]],
 ) -> None:
-    cell, version = key
-    if version not in scope.versions:
+    if key[1] not in scope.versions:
         return
-    state = foresee_attempt(scope, inputs.policy, cell, version, at)
     held_at = at if scope.at is None else max(at, scope.at)  # a grant begins after its slot
-    acting_version = scope.get_holder(cell)
-    acting_state = (
-        None
-        if acting_version in (None, version)
-        else scope.get_cell_state(cell, str(acting_version))
-    )
-    period = StatePeriod(
-        since=at,
-        until=at,
-        state=state,
-        stage_level=compute_held_level(inputs.policy, state, held_at),
-        other_stage_level=0
-        if acting_state is None
-        else compute_held_level(inputs.policy, acting_state, held_at),
-    )
+    period = build_state_period(key, scope, inputs.policy, at, held_at)
     previous = open_periods.get(key)
     if previous is not None and _is_unchanged(previous, period):
-        if state.has_begun and not previous.state.has_begun:  # no unit was counted before
-            open_periods[key] = replace(previous, state=state)
+        if period.state.has_begun and not previous.state.has_begun:  # no unit was counted before
+            open_periods[key] = replace(previous, state=period.state)
         return
     if previous is not None:
         closed_periods[key].append(_close_period(previous, at))
