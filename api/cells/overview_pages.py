@@ -84,7 +84,7 @@ def build_recent_rows(
     return tuple(
         RecentCellRow(
             rollout=rollout,
-            cell=Cell(timeline.site, timeline.window),
+            cell=timeline.cell,
             zone=timeline.timezone,
             text=timeline.marks[-1].text if timeline.marks else "",
             at=timeline.marks[-1].at if timeline.marks else None,

@@ -452,12 +452,7 @@ def build_cell_evidence(
         key: (build_current_period(key, state, inputs.last),) for key in inputs.evidence_views
     }
     all_facts = _build_evidence_facts(inputs, state_periods, dict.fromkeys(state_periods, ()))
-    return {
-        cell: tuple(
-            facts for facts in all_facts if (facts.site, facts.window) == (cell.site, cell.window)
-        )
-        for cell in cells
-    }
+    return {cell: tuple(facts for facts in all_facts if facts.cell == cell) for cell in cells}
 
 
 def _build_evidence_facts(

@@ -430,10 +430,9 @@ def _add_new_values(
     values = [value for value in new_values if first <= value.slot <= last]
     if not values:
         return timeline
-    cell = Cell(timeline.site, timeline.window)
     with database.begin_read() as transaction:
         units = list_units_of_slots(
-            transaction, state.rollout, cell, {value.slot for value in values}
+            transaction, state.rollout, timeline.cell, {value.slot for value in values}
         )
     marks = [
         mark

@@ -442,7 +442,7 @@ def build_timeline_view(
 ) -> TimelineView:
     """Return the view of a timeline; its ids begin with `prefix`."""
     first, last = (format_day(at, timeline.timezone) for at in (timeline.since, timeline.until))
-    title = f"{timeline.site} · {timeline.window} from {first} to {last}"
+    title = f"{timeline.cell_name} from {first} to {last}"
     text = describe_timeline(timeline)
     wide, narrow = draw_timeline(timeline, prefix, title, text, column_width)
     version_columns = [
