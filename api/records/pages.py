@@ -244,9 +244,9 @@ def _render_case(request: Request, rollout: str, visitor: Visitor, key: str) -> 
         case=story.case_details.case,
         explained=story.case_details,
         story=story,
-        open=story.closes_at > visitor.at,
+        open=story.case_details.case.closes_at > visitor.at,
         words=case_text,
-        pictures=list_pictures(story.media),
+        pictures=list_pictures(story.case_details.case.media),
         history=case_text.list_case_events(story),
     )
 

@@ -1,6 +1,6 @@
 """One case explained, and the cases with the largest losses.
 
-A case is explained by its assignment at the time, media and training choices.
+A case is explained by its assignment at the time and training choices.
 
 The largest losses of counted pairs come from an index: `rollout.data.counting.top_losses` stores
 each differing pair with the version's confidence. The costs come from the current policy. Cases
@@ -8,7 +8,7 @@ that may still be decided blind are excluded.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from heapq import merge
@@ -88,22 +88,18 @@ class CaseAssignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedCase:
-    """A case with its assignment, media and training choices.
+    """A case with its assignment and training choices.
 
     Attributes:
         timezone: of the site; the policy's if it no longer has the site.
-        closes_at: until when a decision counts as evidence.
         is_counted_by_episode: whether one case of an episode is counted, not each case.
-        media: picture addresses by name.
         assignment: None if hidden, or if site and window were never a cell.
         choices: choices for training, oldest first.
     """
 
     case_details: CaseDetails
     timezone: str
-    closes_at: datetime
     is_counted_by_episode: bool
-    media: Mapping[str, str] = field(default_factory=dict)
     assignment: CaseAssignment | None = None
     choices: Sequence[CleaningChoice] = ()
 
@@ -125,17 +121,12 @@ def load_case_explanation(
     with read_rollout(database, rollout_name) as (transaction, state):
         case_id = ExternalKeys(transaction, state.rollout).find_ids([key])[key]
         case = NewestRecords(transaction, state.rollout).load_cases([case_id])[case_id]
-        closes_at = compute_due_time(state.policy, case.occurred_at, case_details.case.received_at)
         is_visible = not case_details.hidden
         return ExplainedCase(
             case_details=case_details,
             timezone=state.policy.get_timezone(case.site),
-            closes_at=closes_at,
             is_counted_by_episode=state.policy.evidence.unit == "episode",
-            media=case.media,
-            assignment=_reconstruct_assignment(
-                transaction, state, case_details, case, closes_at, at
-            )
+            assignment=_reconstruct_assignment(transaction, state, case_details, case_id, case, at)
             if is_visible
             else None,
             choices=_load_choices(transaction, state, case_id, at) if is_visible else (),
@@ -155,12 +146,11 @@ def _reconstruct_assignment(
     transaction: Transaction,
     state: RolloutState,
     case_details: CaseDetails,
+    case_id: int,
     case: Case,
-    closes_at: datetime,
     at: datetime,
 ) -> CaseAssignment | None:
     ledger = Ledger(transaction, state.rollout)
-    case_id = ExternalKeys(transaction, state.rollout).find_ids([case.key])[case.key]
     samples = IncomingCases(transaction, state.rollout).load_draws([case_id])
     recorded_revision = _find_recorded_revision(case_details)
     revision = (
@@ -205,7 +195,7 @@ def _reconstruct_assignment(
         exposure=assignment.exposure,
         is_audited=is_audited,
         share=assignment.share,
-        sampling_value=draws.decider if closes_at <= at else None,
+        sampling_value=draws.decider if case_details.case.closes_at <= at else None,
         reason=assignment.reason,
     )
 

@@ -282,8 +282,7 @@ def _find_asked(
     None before the case closes for who may send predictions, and could correct audited ones alone.
     """
     state, caller = case_reader.state, case_reader.caller
-    closes_at = compute_due_time(state.policy, case.occurred_at, case.received_at)
-    is_told = case_reader.at >= closes_at or not caller.has_permission_somewhere(
+    is_told = case_reader.at >= case.closes_at or not caller.has_permission_somewhere(
         Permission.SEND_PREDICTIONS, state.rollout.name
     )
     if is_unseen or not is_told:
@@ -300,9 +299,7 @@ def _describe_pending(
         return f"{case.site} is no site of the policy: it is never evidence"
     if not is_hidden and any(count.track in CLOSED_TRACKS for count in counts):
         return ""
-    closing_text = (
-        f"closes {compute_due_time(policy, case.occurred_at, case.received_at).isoformat()}"
-    )
+    closing_text = f"closes {case.closes_at.isoformat()}"
     return closing_text if is_hidden or case.versions else f"no prediction yet; {closing_text}"
 
 
