@@ -41,7 +41,8 @@ class PendingNarrowing(UnwrittenOrder):
     to: str
 
 
-KeptRow = PendingStop | PendingNarrowing | Damage
+PendingOrder = PendingStop | PendingNarrowing
+KeptRow = PendingOrder | Damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +187,6 @@ def _parse_order(values: Mapping[str, Any] | None) -> StopOrder | None:
     )
 
 
-__all__ = ["LatchFolder", "PendingOrder", "StopLatches"]
-
-PendingOrder = PendingStop | PendingNarrowing
 MAX_UNRESOLVED: Final = 100
 """Orders of one user that a replica latches without knowing their cells."""
 

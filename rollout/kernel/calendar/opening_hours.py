@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     import numpy as np
     import opening_hours
     from numpy.typing import NDArray
-
-    from rollout.kernel.calendar.instants import Site
 else:
     np = LateModule("numpy")
     opening_hours = LateModule("opening_hours")
