@@ -163,8 +163,9 @@ def read_channels(path: Path, public_url: str = "") -> Channels:
     if document is None:
         return Channels({}, public_url)
     if not isinstance(document, dict):
-        text = f"{path.name} is no list of names; {EXAMPLE}"
-        raise ValueError(text)  # noqa: TRY004 - the file is wrong, not a caller's type
+        raise ValueError(  # noqa: TRY004 - the file is wrong, not a caller's type
+            f"{path.name} is no list of names; {EXAMPLE}"
+        )
     entries = {name: (url, readers) for name, url, readers in _parse_entries(document, path.name)}
     return Channels(
         urls={name: url for name, (url, _) in entries.items()},

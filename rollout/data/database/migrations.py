@@ -351,8 +351,9 @@ def find_schema_revision(database: Database) -> str | None:
 def _read_revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table(REVISION_TABLE):
         return None
-    query = f"select version_num from {REVISION_TABLE}"  # noqa: S608 - a constant
-    return connection.exec_driver_sql(query).scalar()
+    return connection.exec_driver_sql(
+        f"select version_num from {REVISION_TABLE}"  # noqa: S608 - a constant
+    ).scalar()
 
 
 def list_table_names(url: str) -> list[str]:

@@ -156,8 +156,7 @@ def _continues_episode(pending: PendingEvents, alarm: _GuardAlarm) -> bool:
         if measure.is_of_cell
         else [cell for cell in pending.policy.cells if cell.site == alarm.cell.site]
     )
-    is_of_any_version = measure.watch is Watch.SIGNS
-    versions = pending.scope.versions if is_of_any_version else (alarm.version,)
+    versions = pending.scope.versions if measure.watch is Watch.SIGNS else (alarm.version,)
     states = [pending.scope.get_cell_state(cell, name) for cell in cells for name in versions]
     return any(
         guard in state.suspended_by

@@ -119,8 +119,7 @@ class FlagSeries:
         place = first
         while place < last:
             self._evaluate_from(place, max(place - first, self._first_part))
-            start = place - self._start
-            flags = self._flags[start : last - self._start]
+            flags = self._flags[place - self._start : last - self._start]
             if flags.any():
                 return max(slot, int(self._slots[place + int(flags.argmax())]))
             place += len(flags)
