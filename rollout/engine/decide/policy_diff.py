@@ -142,12 +142,8 @@ def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[Loos
 def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[LooserRule]:
     """Yield a fact for a higher ceiling and a later end of a cell."""
     allowed_stages = _list_allowed_stages(old, cell)
-    for stage_level, stage in enumerate(_list_allowed_stages(new, cell)[1:], start=1):
-        if (
-            stage in old.stage_ids
-            and stage not in allowed_stages
-            and new.find_gate(stage_level, cell) is not None
-        ):
+    for stage in _list_allowed_stages(new, cell)[1:]:  # also without a gate: grants come back
+        if stage in old.stage_ids and stage not in allowed_stages:
             yield build_looser("ceiling", new=stage, old=allowed_stages[-1])
     old_end, new_end = _find_end(old, cell), _find_end(new, cell)
     if old_end is not None and (new_end is None or new_end > old_end):

@@ -115,6 +115,13 @@ def test_a_lower_ceiling_cuts_at_once_and_the_grants_stay(limit):
     assert len(rollout.scope.get_cell_state(CREEK, "v1").grants) == 2
 
 
+def test_a_grant_above_the_ceiling_comes_back_by_approvals_alone_also_without_a_gate():
+    rollout = autonomous()
+    rollout.edit(policy(limits=(Limit(never_above="supervised"),)))
+    assert kinds(rollout.edit(policy(gates=gates()[:1]))) == ["ProposalRaised"]
+    assert rollout.stage() == "supervised"
+
+
 @pytest.mark.parametrize(
     "stricter",
     [
