@@ -92,38 +92,38 @@ def compare_waves(old: Policy, new: Policy) -> Iterator[LooserRule]:
         site.id for site in new.sites if site.wave < old.sites_by_id.get(site.id, site).wave
     ):
         yield build_looser("earlier-wave", sites=earlier_sites)
-    if left_sites := tuple(site.id for site in old.sites if _leaves_wave(old, new, site)):
+    if left_sites := tuple(
+        site.id
+        for site in old.sites
+        if _leaves_wave(old, new, site, (old.waves.stage, new.waves.stage))
+    ):
         yield build_looser("left-wave", sites=left_sites)
 
 
-def _leaves_wave(old: Policy, new: Policy, site: Site) -> bool:
+def _leaves_wave(old: Policy, new: Policy, site: Site, stages: tuple[str, str]) -> bool:
     """Return whether a site's wave, which other sites wait for, goes on without it.
 
     So it does without a site that is removed, or may no longer reach the stage: what narrows here
-    would open the next wave, perhaps for the same harm.
+    would open the next wave, perhaps for the same harm. `stages` are those of the old and new rule.
     """
     others = [other.id for other in new.sites if other.wave > site.wave and other.id != site.id]
     is_moved = new.sites_by_id.get(site.id, site).wave > site.wave
     return any(
         is_moved
-        or _find_wait_end(new, Cell(site.id, window.id))
+        or _find_last_day(new, Cell(site.id, window.id), stages[1])
         < min(
-            _find_wait_end(old, Cell(site.id, window.id)),
-            _find_wait_end(new, Cell(other, window.id)),
+            _find_last_day(old, Cell(site.id, window.id), stages[0]),
+            _find_last_day(new, Cell(other, window.id), new.stages[0].id),  # it waits for any
         )
         for window in new.windows
         for other in others
     )
 
 
-def _find_wait_end(policy: Policy, cell: Cell) -> date:
-    """Return until when a later wave may have to wait for a cell; the first day if it never has."""
-    is_waited_for = (
-        policy.waves is not None
-        and cell in policy.cell_set
-        and policy.waves.stage in _list_allowed_stages(policy, cell)
-    )
-    return (_find_end(policy, cell) or date.max) if is_waited_for else date.min
+def _find_last_day(policy: Policy, cell: Cell, stage: str) -> date:
+    """Return until when limits allow a cell a stage; the first day if they never do."""
+    is_allowed = cell in policy.cell_set and stage in _list_allowed_stages(policy, cell)
+    return (_find_end(policy, cell) or date.max) if is_allowed else date.min
 
 
 def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[LooserRule]:

@@ -364,6 +364,14 @@ def test_what_narrows_a_site_of_an_earlier_wave_opens_the_next(changed, says):
     assert say_looser_rules(old, replace(old, **changed)) == says
 
 
+@pytest.mark.parametrize("stage", ["supervised", "autonomous"])
+def test_a_stage_that_no_site_of_a_wave_may_reach_holds_up_no_other(stage):
+    capped = {"limits": (Limit(never_above="supervised"),)}
+    old = policy(sites=SITES, waves=Waves(stage), **(capped if stage == "supervised" else {}))
+    new = replace(old, waves=Waves("autonomous"), **capped)
+    assert say_looser_rules(old, new) == ("the next wave no longer waits for creek, lake",)
+
+
 def test_a_site_for_which_no_wave_waited_may_go():
     capped = {"limits": (Limit(never_above="shadow", where=at("lake")),)}
     old = policy(sites=SITES, waves=Waves("supervised"), **capped)
