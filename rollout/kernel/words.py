@@ -383,7 +383,7 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "days": "{stage} requires {new} days instead of {old}",
         "decides": "at {stage} the model decides, where a human confirmed",
         "decisions": "decisions that {account} sends for {reviewers} are evidence",
-        "earlier-wave": "an earlier wave: {sites}",
+        "earlier-wave": "another wave to wait for: {sites}",
         "episode-span": "episodes are cut shorter, so bursts count more often",
         "familiar-line": "less agreement makes a value familiar: {new:%} instead of {old:%}, first"
         " in {cell}",

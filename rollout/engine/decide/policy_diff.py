@@ -34,8 +34,7 @@ def compare_familiarity(old: Policy, new: Policy) -> Iterator[LooserRule]:
     yield from _compare_attributes(old_rule, new_rule)
     if new_rule.at_least < old_rule.at_least:
         yield build_looser("familiar-units", new=new_rule.at_least, old=old_rule.at_least)
-    cells = [cell for cell in new.cells if cell in old.cell_set]
-    for cell in cells:
+    for cell in [cell for cell in new.cells if cell in old.cell_set]:
         old_line, new_line = (
             find_line(rule, (guard.condition for guard in policy.list_guards(cell)))
             for policy, rule in ((old, old_rule), (new, new_rule))
@@ -88,16 +87,27 @@ def compare_waves(old: Policy, new: Policy) -> Iterator[LooserRule]:
         yield build_looser("no-waves")
         return
     yield from _compare_wave_rules(old.waves, new.waves, new)
-    if earlier_sites := tuple(
-        site.id for site in new.sites if site.wave < old.sites_by_id.get(site.id, site).wave
-    ):
-        yield build_looser("earlier-wave", sites=earlier_sites)
+    if moved_sites := tuple(site.id for site in new.sites if _waits_otherwise(old, new, site)):
+        yield build_looser("earlier-wave", sites=moved_sites)
     if left_sites := tuple(
         site.id
         for site in old.sites
         if _leaves_wave(old, new, site, (old.waves.stage, new.waves.stage))
     ):
         yield build_looser("left-wave", sites=left_sites)
+
+
+def _waits_otherwise(old: Policy, new: Policy, site: Site) -> bool:
+    """Return whether a site waits for an earlier wave than before, or only for one that it passed.
+
+    That one may hold its stage already, while the wave before it was narrowed.
+    """
+    former = old.sites_by_id.get(site.id, site)
+    return site.wave < former.wave or (
+        former.wave < site.wave
+        and any(each.wave < former.wave for each in old.sites)
+        and any(former.wave <= each.wave < site.wave for each in new.sites)
+    )
 
 
 def _leaves_wave(old: Policy, new: Policy, site: Site, stages: tuple[str, str]) -> bool:
@@ -147,8 +157,11 @@ def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[LooserRul
             yield build_looser("ceiling", new=stage, old=allowed_stages[-1])
     old_end, new_end = _find_end(old, cell), _find_end(new, cell)
     if old_end is not None and (new_end is None or new_end > old_end):
-        dates = {"old": str(old_end)} | ({"new": str(new_end)} if new_end else {})
-        yield build_looser("trial-end" if new_end else "no-trial-end", **dates)
+        yield build_looser(
+            "trial-end" if new_end else "no-trial-end",
+            old=str(old_end),
+            **({"new": str(new_end)} if new_end else {}),
+        )
 
 
 def _list_allowed_stages(policy: Policy, cell: Cell) -> tuple[str, ...]:
@@ -447,8 +460,7 @@ def _compare_engine(old: Policy, new: Policy) -> LooserRules:
 
 def _find_takeover_level(policy: Policy, ladder: Policy) -> int:
     """Return the takeover's level in `ladder`, the highest for `same-stage`."""
-    is_on_ladder = policy.takeover in ladder.stage_ids
-    return ladder.stage_ids.index(policy.takeover) if is_on_ladder else len(ladder.stage_ids)
+    return (*ladder.stage_ids, policy.takeover).index(policy.takeover)
 
 
 # Rules of a cell

@@ -322,8 +322,17 @@ def test_what_cannot_be_told_counts_as_looser(name):
 def test_an_earlier_wave_loosens_where_waves_wait():
     late = policy(waves=Waves("supervised"))
     sites = (Site("creek", "UTC"), Site("lake", "UTC", wave=1))
-    assert say_looser_rules(late, replace(late, sites=sites)) == ("an earlier wave: lake",)
+    assert say_looser_rules(late, replace(late, sites=sites)) == ("another wave to wait for: lake",)
     assert say_looser_rules(policy(), policy(sites=sites)) == ()
+
+
+def test_a_site_that_passes_a_wave_waits_for_that_one_alone():
+    waves = {"waves": Waves("supervised")}
+    first, second, third = (Site(f"site-{n}", "UTC", wave=n) for n in (1, 2, 3))
+    old = policy(sites=(first, second, replace(third, wave=2)), **waves)
+    assert say_looser_rules(old, replace(old, sites=(first, second, third))) == (
+        "another wave to wait for: site-3",
+    )
 
 
 def test_a_site_that_leaves_its_wave_holds_up_the_next_no_longer():
@@ -333,7 +342,7 @@ def test_a_site_that_leaves_its_wave_holds_up_the_next_no_longer():
     old = policy(sites=(first, second, third), **waves)
     later = policy(sites=(first, replace(second, wave=3), third), **waves)
     assert say_looser_rules(old, later) == ("the next wave no longer waits for lake",)
-    assert say_looser_rules(later, old) == ("an earlier wave: lake",)
+    assert say_looser_rules(later, old) == ("another wave to wait for: lake",)
     last = policy(sites=(first, second, replace(third, wave=3)), **waves)
     assert say_looser_rules(old, last) == ()  # no site waits for the last wave
 
