@@ -420,6 +420,7 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "outcomes": "outcomes that {account} sends are evidence",
         "outside-blind": "decisions made elsewhere count as blind",
         "overlap": "lever {lever}: sets agree from an overlap of {new:%} on, where it was {old:%}",
+        "policy-approvals": "a looser policy is approved by {new}, not {old}",
         "releases": "from each cell's next year on, {new:releases}, instead of {old:releases}",
         "reviewers": "{stage} requires {new} reviewers instead of {old}",
         "risk": "{stage} opens at a risk of {new:%} instead of {old:%}",

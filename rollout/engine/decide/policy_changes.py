@@ -24,7 +24,7 @@ from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.proposals import build_proposal, compute_gate_hash
 from rollout.engine.decide.scope import AttemptYear, ProposalState, Scope
-from rollout.engine.decide.stops import TWO_OPERATORS, find_resume_needs
+from rollout.engine.decide.stops import find_highest_approvals, find_resume_needs
 from rollout.engine.events import ENGINE, Narrowed, PolicyApplied
 from rollout.kernel.calendar.instants import SHADOW, Cell, format_duration
 from rollout.kernel.errors import PolicyRefusedError
@@ -211,22 +211,15 @@ def _propose_policy(
     command: ApplyPolicy, pending: PendingEvents, looser_rules: tuple[LooserRule, ...]
 ) -> None:
     lines = (f"policy {command.policy.hash}", *map(format_facts, looser_rules))
-    needs = find_highest_approvals(pending.policy)
     raised = build_proposal(
-        pending, "policy", command.by.name, needs, lines, about=command.policy.hash
+        pending,
+        "policy",
+        command.by.name,
+        find_highest_approvals(pending.policy),
+        lines,
+        about=command.policy.hash,
     )
     pending.emit(replace(raised, loosens=looser_rules))
-
-
-def find_highest_approvals(policy: Policy) -> tuple[str, ...]:
-    """Return the approvals of the gate to the highest stage.
-
-    Of several such gates the one with most approvals; two operators for a policy without gates.
-    """
-    gates = sorted(
-        policy.gates, key=lambda gate: (policy.stage_ids.index(gate.to), len(gate.approvals))
-    )
-    return gates[-1].approvals if gates else TWO_OPERATORS
 
 
 def apply_approved_policies(pending: PendingEvents, tick: Tick) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 
+from rollout.engine.decide.stops import find_highest_approvals
 from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.calendar.opening_hours import uses_holidays
 from rollout.kernel.facts import LooserRule, build_looser, format_facts
@@ -62,8 +63,7 @@ def compare_floors(old: EvidenceRules, new: EvidenceRules) -> Iterator[LooserRul
     old_floors, new_floors = list_floors(old), list_floors(new)
     if len(new_floors) < len(old_floors):
         yield build_looser("fewer-floors", new=len(new_floors), old=len(old_floors))
-    added = [floor for floor in new.higher_floors if floor not in old_floors]
-    if added:
+    if added := [floor for floor in new.higher_floors if floor not in old_floors]:
         yield build_looser("floors", floors=tuple(map(format_floor, added)))
 
 
@@ -231,8 +231,7 @@ def _compare_levers(old: Policy, new: Policy) -> LooserRules:
 
 
 def _compare_lever(old: Lever, new: Lever) -> LooserRules:
-    added_labels = [label for label in new.labels if label not in old.labels]
-    if added_labels:
+    if added_labels := [label for label in new.labels if label not in old.labels]:
         yield build_looser("new-labels", lever=new.id, labels=tuple(added_labels))
     if _has_cheaper_error(old, new) or _has_cheaper_distance(old, new):
         yield build_looser("cost", lever=new.id)
@@ -448,6 +447,9 @@ def _get_lease(policy: Policy, site: Site) -> timedelta:
 
 
 def _compare_engine(old: Policy, new: Policy) -> LooserRules:
+    needs = {"new": find_highest_approvals(new), "old": find_highest_approvals(old)}
+    if Counter(needs["old"]) - Counter(needs["new"]):  # as once the highest gate is gone
+        yield build_looser("policy-approvals", **needs)
     if old.observe and not new.observe:
         yield build_looser("observe")
     if new.tick > old.tick:

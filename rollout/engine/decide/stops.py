@@ -75,10 +75,22 @@ def propose_resume(command: ProposeResume, stop: Stop, pending: PendingEvents) -
     pending.emit(replace(raised, cells=cells))
 
 
+def find_highest_approvals(policy: Policy) -> tuple[str, ...]:
+    """Return the approvals of the gate to the highest stage.
+
+    Of several such gates the one with most approvals; two operators for a policy without gates.
+    """
+    gates = sorted(
+        policy.gates, key=lambda gate: (policy.stage_ids.index(gate.to), len(gate.approvals))
+    )
+    return gates[-1].approvals if gates else TWO_OPERATORS
+
+
 def find_resume_needs(scope: Scope, policy: Policy, stop: Stop, at: datetime) -> tuple[str, ...]:
     """Return the approvals of the highest gate that comes back, or two operators.
 
     If cells return to the same level by different gates, the needs of all these gates are combined.
+    Where the policy has lost the gate, those of its highest one count.
     """
     level_by_cell = {
         cell: _find_resumed_level(scope, policy, cell, at) for cell in stop.cells & policy.cell_set
@@ -89,9 +101,8 @@ def find_resume_needs(scope: Scope, policy: Policy, stop: Stop, at: datetime) ->
         cell for cell, stage_level in level_by_cell.items() if stage_level == max_level
     ):
         gate = policy.find_gate(max_level, cell)
-        if gate is not None:
-            needed_groups |= Counter(gate.approvals)
-    return tuple(needed_groups.elements()) or TWO_OPERATORS
+        needed_groups |= Counter(gate.approvals if gate else find_highest_approvals(policy))
+    return tuple(needed_groups.elements()) if max_level else TWO_OPERATORS
 
 
 def _find_resumed_level(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> int:

@@ -6,6 +6,7 @@ from inspect import getsource
 import pytest
 
 from rollout.engine.decide import policy_diff
+from rollout.engine.decide.stops import TWO_OPERATORS
 from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.evidence_sources import FileReading
@@ -104,7 +105,11 @@ LOOSER = {
         {"gates": gates(approvals=("operator",))},
         "autonomous is approved by operator, not operator, safety",
     ),
-    "gate": ({"gates": gates()[:1]}, {"gates": gates()}, "a gate to autonomous, where none was"),
+    "gate": (
+        {"gates": gates(approvals=TWO_OPERATORS)[:1]},
+        {"gates": gates(approvals=TWO_OPERATORS)},
+        "a gate to autonomous, where none was",
+    ),
     "guard": (guard(), {"guards": ()}, "the guard on agreement at least 95 % (one-stage) is gone"),
     "guard's line": (
         guard(),

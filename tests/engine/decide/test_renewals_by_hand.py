@@ -30,6 +30,7 @@ from tests.factories import (
     autonomous,
     build_evidence,
     counted,
+    gates,
     kinds,
     policy,
     supervised,
@@ -103,7 +104,7 @@ def test_above_the_ceiling_or_without_a_gate_a_grant_only_lapses():
     with pytest.raises(NotEligibleError, match="may only lapse"):
         ask(rollout)
     assert rollout.tick({CREEK: MET}) == ()
-    rollout = due()
+    rollout = due(gates=gates()[:1])
     rollout.edit(policy(gates=()))
     with pytest.raises(NotEligibleError, match="may only lapse"):
         ask(rollout)

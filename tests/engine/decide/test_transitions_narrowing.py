@@ -26,7 +26,7 @@ from rollout.kernel.errors import (
 from rollout.kernel.facts import ENDED_GRANT, USER_NARROWED, AlarmSubject, StoredAlarm
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import GuardReading
-from rollout.kernel.policy.policy import Freeze, Gate, Guard, Policy
+from rollout.kernel.policy.policy import Freeze, Gate, Guard, Policy, Where
 from rollout.kernel.populations import EachValue
 from tests.factories import (
     AGREEMENT,
@@ -463,6 +463,14 @@ def test_a_resume_asks_whom_the_highest_gate_that_comes_back_asks():
     first, second = rollout.scope.stops
     assert rollout.ask_resume(first)[0].needs == ("operator", "safety")
     assert rollout.ask_resume(second)[0].needs == ("operator", "operator")
+
+
+def test_a_resume_asks_whom_the_highest_gate_asks_where_its_own_is_gone():
+    rollout = autonomous()
+    rollout.stop(CREEK)
+    elsewhere = replace(gates()[1], where=Where(sites=("lake",)))
+    rollout.edit(policy(gates=(gates()[0], elsewhere)))
+    assert rollout.ask_resume()[0].needs == ("operator", "safety")
 
 
 def test_a_resume_of_several_cells_asks_everybody_whom_one_of_them_asks():

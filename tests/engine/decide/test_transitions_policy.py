@@ -21,10 +21,20 @@ from rollout.kernel.errors import (
 from rollout.kernel.facts import EDITED_LADDER, OTHER_TICK
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.gates import compute_yearly_share
-from rollout.kernel.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
+from rollout.kernel.policy.policy import (
+    EvidenceRules,
+    Freeze,
+    Gate,
+    Limit,
+    Minimum,
+    Policy,
+    Stage,
+    Where,
+)
 from rollout.kernel.populations import EachValue, PlantedUnits
 from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
 from rollout.kernel.units import CostRule, Lever
+from rollout.kernel.words import say_looser
 from tests.factories import (
     AGREEMENT,
     ANA,
@@ -118,7 +128,8 @@ def test_a_lower_ceiling_cuts_at_once_and_the_grants_stay(limit):
 def test_a_grant_above_the_ceiling_comes_back_by_approvals_alone_also_without_a_gate():
     rollout = autonomous()
     rollout.edit(policy(limits=(Limit(never_above="supervised"),)))
-    assert kinds(rollout.edit(policy(gates=gates()[:1]))) == ["ProposalRaised"]
+    elsewhere = replace(gates()[1], where=Where(sites=("lake",)))
+    assert kinds(rollout.edit(policy(gates=(gates()[0], elsewhere)))) == ["ProposalRaised"]
     assert rollout.stage() == "supervised"
 
 
@@ -177,6 +188,15 @@ def test_taking_a_limit_away_is_looser_and_adding_one_is_not(edit):
     rollout = RolloutDriver()
     assert kinds(rollout.edit(policy(**edit))) == ["PolicyApplied"]
     assert kinds(rollout.edit(policy())) == ["ProposalRaised"]
+
+
+def test_an_edit_that_leaves_fewer_approvals_for_later_ones_needs_those_of_before():
+    rollout = supervised()
+    (raised,) = rollout.edit(policy(gates=gates()[:1]))
+    assert raised.needs == ("operator", "safety")
+    (rule,) = raised.loosens
+    says = "a looser policy is approved by operator, operator, not operator, safety"
+    assert say_looser(rule) == says
 
 
 def test_a_looser_edit_voids_every_open_proposal_of_the_cells():
