@@ -385,6 +385,7 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "decisions": "decisions that {account} sends for {reviewers} are evidence",
         "earlier-wave": "another wave to wait for: {sites}",
         "episode-span": "episodes are cut shorter, so bursts count more often",
+        "expect": "guards on shares of records expect more traffic, so at first they alarm later",
         "familiar-line": "less agreement makes a value familiar: {new:%} instead of {old:%}, first"
         " in {cell}",
         "familiar-units": "fewer judged units make a value familiar: {new} instead of {old}",

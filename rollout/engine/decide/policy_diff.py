@@ -295,13 +295,14 @@ def _has_wider_number(old: Lever, new: Lever) -> bool:
     if old_number is None or new_number is None:
         return False
     human_numbers = (old_number.low, old_number.high, new_number.low, new_number.high)
-    has_looser_tolerance = any(
-        new_number.tolerance.compute_distance(human_number)
-        > old_number.tolerance.compute_distance(human_number)
-        for human_number in human_numbers
-    )
     return (
-        new_number.low < old_number.low or new_number.high > old_number.high or has_looser_tolerance
+        new_number.low < old_number.low
+        or new_number.high > old_number.high
+        or any(
+            new_number.tolerance.compute_distance(human_number)
+            > old_number.tolerance.compute_distance(human_number)
+            for human_number in human_numbers
+        )
     )
 
 
@@ -341,8 +342,11 @@ def _compare_evidence(old: Policy, new: Policy) -> LooserRules:
 
 
 def _compare_file_readings(old: Policy, new: Policy) -> LooserRules:
-    is_named_already = new.evidence.outside_blind and not old.evidence.outside_blind
-    if _reads_as_blind(new) and not _reads_as_blind(old) and not is_named_already:
+    if (
+        _reads_as_blind(new)
+        and not _reads_as_blind(old)
+        and new.evidence.outside_blind <= old.evidence.outside_blind  # else it is told already
+    ):
         yield build_looser("files-blind")
 
 
@@ -450,6 +454,10 @@ def _compare_engine(old: Policy, new: Policy) -> LooserRules:
     needs = {"new": find_highest_approvals(new), "old": find_highest_approvals(old)}
     if Counter(needs["old"]) - Counter(needs["new"]):  # as once the highest gate is gone
         yield build_looser("policy-approvals", **needs)
+    if (new.expect.units_per_day or 0) > (old.expect.units_per_day or 0) and any(
+        guard.false_alarm_span for guard in new.guards
+    ):
+        yield build_looser("expect")
     if old.observe and not new.observe:
         yield build_looser("observe")
     if new.tick > old.tick:

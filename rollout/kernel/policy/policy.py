@@ -356,7 +356,10 @@ class ReportPlan:
 
 @dataclass(frozen=True, slots=True)
 class TrafficExpectation:
-    """The author's guess of the traffic of one cell, for `rollout plan` alone."""
+    """The author's guess of the traffic of one cell: for `rollout plan`.
+
+    Until there are records of 28 days, guards take its units for their time between false alarms.
+    """
 
     units_per_day: Annotated[
         float | None, Key("CostValue", "Units of one cell in a day on which it is open.")
@@ -461,9 +464,9 @@ class PolicyBase:
         bool,
         Key("Flag", "true raises proposals and applies none: a dress rehearsal."),
     ] = False
-    expect: Annotated[TrafficExpectation, Key("", "Expected traffic, for plan.")] = (
-        TrafficExpectation()
-    )
+    expect: Annotated[
+        TrafficExpectation, Key("", "Expected traffic, for plan, and for guards at first.")
+    ] = TrafficExpectation()
 
 
 @dataclass(frozen=True, kw_only=True)

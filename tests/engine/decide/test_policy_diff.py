@@ -47,6 +47,7 @@ PRICE = Lever(
 )
 RECALL = Condition(MEASURES["recall"], 0.8, label="bear")
 HARM = Condition(MEASURES["harm"], 0)
+FAILURES = Condition(MEASURES["failures"], 0.1)
 GUARD = Guard(AGREEMENT, "one-stage", over=None, false_alarm_every=1000)
 VIENNA, BERLIN = (Site("creek", "UTC", country=country) for country in ("AT", "DE"))
 FORMS = FamiliarityRule((FamiliarAttribute(("form",)),))
@@ -131,6 +132,12 @@ LOOSER = {
         {"file_readings": {"decisions": FileReading(exposure="assisted")}},
         {"file_readings": {"decisions": FileReading(constants={"exposure": "blind"})}},
         "imported decisions count as blind where their file does not say",
+    ),
+    "guard's traffic": (
+        guard(condition=FAILURES, false_alarm_span=365 * DAY),
+        guard(condition=FAILURES, false_alarm_span=365 * DAY)
+        | {"expect": TrafficExpectation(units_per_day=1e9)},
+        "guards on shares of records expect more traffic, so at first they alarm later",
     ),
     "guard's reach": (guard(reach="site"), guard(reach="cell"), "the guard on agreement"),
     "guard's deed": (guard(then="shadow"), guard(then="one-stage"), "the guard on agreement"),

@@ -92,6 +92,8 @@ LOOSENS = {
     "evidence.familiar.attributes[]": {"evidence.familiar.attributes[1]": None},
     "evidence.familiar.at_least": {"evidence.familiar.at_least": "10"},
     "evidence.familiar.line": {"evidence.familiar.line": "80%"},
+    "expect": {"expect.units_per_day": "200"},
+    "expect.units_per_day": {"expect.units_per_day": "101"},
     "gates[]": {
         "gates[2]": {
             "to": "autonomous",
@@ -250,8 +252,6 @@ NEUTRAL = {
     "slices": ({"slices": ["light"]}, "for reports; gates and guards name their own"),
     "retention": ({"retention": None}, "counts outlive their records"),
     "retention.cases": ({"retention.cases": "30d"}, "counts outlive their records"),
-    "expect": ({"expect": None}, PLAN_ALONE),
-    "expect.units_per_day": ({"expect.units_per_day": "50"}, PLAN_ALONE),
     "expect.labels": ({"expect.labels": {"alarm/bear": "2%"}}, PLAN_ALONE),
     "expect.agreement": ({"expect.agreement": "98%"}, PLAN_ALONE),
     "expect.cost": ({"expect.cost": "0.03"}, PLAN_ALONE),
@@ -271,8 +271,6 @@ PRINTED_BY_PLAN = {
     "charter",
     "charter.objective",
     "outcomes[]",
-    "expect",
-    "expect.units_per_day",
     "expect.labels",
     "expect.agreement",
     "expect.cost",
