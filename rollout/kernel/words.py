@@ -423,6 +423,7 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "overlap": "lever {lever}: sets agree from an overlap of {new:%} on, where it was {old:%}",
         "policy-approvals": "a looser policy is approved by {new}, not {old}",
         "releases": "from each cell's next year on, {new:releases}, instead of {old:releases}",
+        "retention": "records go after {new:time}: no guard sees a harm that is told of them later",
         "reviewers": "{stage} requires {new} reviewers instead of {old}",
         "risk": "{stage} opens at a risk of {new:%} instead of {old:%}",
         "rung": "{stage} is no longer above {removed}",

@@ -186,8 +186,10 @@ def compare_freezes(old: Policy, new: Policy, cell: Cell) -> Iterator[LooserRule
     is_same_country = old.sites_by_id[cell.site].country == new.sites_by_id[cell.site].country
     for freeze in old.freezes:
         has_same_days = is_same_country or not uses_holidays(freeze.hours)
-        stays = any(f.hours == freeze.hours and f.where.fits(cell) for f in new.freezes)
-        if freeze.where.fits(cell) and not (has_same_days and stays):
+        if freeze.where.fits(cell) and not (
+            has_same_days
+            and any(f.hours == freeze.hours and f.where.fits(cell) for f in new.freezes)
+        ):
             yield build_looser("freeze", reason=freeze.reason, hours=freeze.hours)
 
 
@@ -458,6 +460,8 @@ def _compare_engine(old: Policy, new: Policy) -> LooserRules:
         guard.false_alarm_span for guard in new.guards
     ):
         yield build_looser("expect")
+    if _is_longer(new.retention.cases, old.retention.cases):
+        yield build_looser("retention", new=new.retention.cases)
     if old.observe and not new.observe:
         yield build_looser("observe")
     if new.tick > old.tick:
@@ -552,8 +556,9 @@ def _has_longer_harm_span(new: Guard, old: Guard) -> bool:
 
     A longer span reaches the count sooner; for other measures the effect is unknown.
     """
-    is_longer_span = new.over is not None and old.over is not None and new.over > old.over
-    return old.condition.measure.is_longer_stricter and is_longer_span
+    return old.condition.measure.is_longer_stricter and bool(
+        new.over and old.over and new.over > old.over
+    )
 
 
 _RULES: tuple[Callable[[Policy, Policy], LooserRules], ...] = (

@@ -18,6 +18,7 @@ from rollout.kernel.policy.policy import (
     Limit,
     Minimum,
     ReportPlan,
+    Retention,
     Stage,
     TrafficExpectation,
     Waves,
@@ -236,6 +237,12 @@ LOOSER = {
         evidence(familiar=replace(FORMS, line=0.9)) | guard(),
         "less agreement makes a value familiar: 90 % instead of 95 %, first in creek · day",
     ),
+    "retention": (
+        {"retention": Retention(365 * DAY)},
+        {"retention": Retention(DAY)},
+        "records go after 1d: no guard sees a harm that is told of them later",
+    ),
+    "retention at all": ({}, {"retention": Retention(DAY)}, "records go after 1d"),
     "unit": ({"evidence": EPISODES}, evidence(), "each case of a burst counts"),
     "span": (
         {"evidence": EPISODES},

@@ -92,6 +92,8 @@ LOOSENS = {
     "evidence.familiar.attributes[]": {"evidence.familiar.attributes[1]": None},
     "evidence.familiar.at_least": {"evidence.familiar.at_least": "10"},
     "evidence.familiar.line": {"evidence.familiar.line": "80%"},
+    "retention": {"retention.cases": "1d"},
+    "retention.cases": {"retention.cases": "364d"},
     "expect": {"expect.units_per_day": "200"},
     "expect.units_per_day": {"expect.units_per_day": "101"},
     "gates[]": {
@@ -250,8 +252,6 @@ NEUTRAL = {
     "reports[].view": ({"reports[0].view": "auditor"}, REPORT_ALONE),
     "reports[].to": ({"reports[0].to": []}, REPORT_ALONE),
     "slices": ({"slices": ["light"]}, "for reports; gates and guards name their own"),
-    "retention": ({"retention": None}, "counts outlive their records"),
-    "retention.cases": ({"retention.cases": "30d"}, "counts outlive their records"),
     "expect.labels": ({"expect.labels": {"alarm/bear": "2%"}}, PLAN_ALONE),
     "expect.agreement": ({"expect.agreement": "98%"}, PLAN_ALONE),
     "expect.cost": ({"expect.cost": "0.03"}, PLAN_ALONE),
