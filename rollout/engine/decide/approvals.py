@@ -364,7 +364,9 @@ def _was_raised(scope: Scope, proposal_id: str) -> bool:
     number = proposal_id.removeprefix("P-")
     return (
         proposal_id.startswith("P-")
+        and number.isascii()
         and number.isdigit()
+        and len(number) <= len(str(scope.proposal_count))
         and 1 <= int(number) <= scope.proposal_count
     )
 

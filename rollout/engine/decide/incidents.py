@@ -166,9 +166,9 @@ def acknowledge_incident(command: AcknowledgeIncident, pending: PendingEvents) -
 
 
 def _was_opened(pending: PendingEvents, incident_id: str) -> bool:
-    number = incident_id.removeprefix("I-")
-    is_well_formed = number.isascii() and number.isdigit() and incident_id == f"I-{int(number)}"
-    return is_well_formed and 1 <= int(number) <= pending.scope.incident_count
+    number, count = incident_id.removeprefix("I-"), pending.scope.incident_count
+    is_short = number.isascii() and number.isdigit() and len(number) <= len(str(count))
+    return is_short and incident_id == f"I-{int(number)}" and 1 <= int(number) <= count
 
 
 CLOCK_TOLERANCE = timedelta(minutes=1)

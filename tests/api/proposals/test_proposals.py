@@ -93,8 +93,9 @@ def test_a_yes_to_other_evidence_is_refused(client, raised):
 
 def test_a_proposal_that_never_was_is_not_there(client, raised):
     assert problem_of(client.get(f"{V1}/proposals/P-9")) == (404, "unknown-proposal")
-    gone = client.post(f"{V1}/proposals/P-9/approvals", json={"evidence_hash": ""})
-    assert problem_of(gone) == (404, "unknown-proposal")
+    for name in ("P-9", "P-²", f"P-{'9' * 5000}"):
+        gone = client.post(f"{V1}/proposals/{name}/approvals", json={"evidence_hash": ""})
+        assert problem_of(gone) == (404, "unknown-proposal")
 
 
 def test_a_key_of_a_machine_approves_nothing(client, door, raised):

@@ -105,7 +105,12 @@ def test_acknowledging_again_answers_what_holds():
     assert open_ones(rollout) == []
 
 
-@pytest.mark.parametrize("name", ["I-2", "I-0", "I--1", "I-", "I-01", "I-²", "1", "", "P-1"])
+LONG_NAME = "I-" + "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "name", ["I-2", "I-0", "I--1", "I-", "I-01", "I-²", LONG_NAME, "1", "", "P-1"]
+)
 def test_an_incident_that_never_was_cannot_be_acknowledged(name):
     rollout = RolloutDriver()
     tell(rollout)
