@@ -444,6 +444,7 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "verdicts": "fewer reviewers judge a unit: {new} instead of {old}",
         "vouched": "what {account} sends up to {within:time} after a case counts as made before"
         " the decision",
+        "wave-end": "after {day} the next wave no longer waits for {sites}",
         "wave-hold": "the next wave opens sooner, or after fewer cells",
         "wave-stage": "the next wave waits for a lower stage, {stage}",
         "windows": "windows are cut otherwise: hours come under other gates than before",

@@ -21,7 +21,7 @@ from rollout.kernel.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.kernel.policy.familiarity import FamiliarityRule, find_line
 from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Policy, Waves
 from rollout.kernel.policy.stages import Stage
-from rollout.kernel.units import Lever, find_outcome
+from rollout.kernel.units import Lever, find_outcome, group_pairs
 
 
 def compare_familiarity(old: Policy, new: Policy) -> Iterator[LooserRule]:
@@ -35,7 +35,7 @@ def compare_familiarity(old: Policy, new: Policy) -> Iterator[LooserRule]:
     yield from _compare_attributes(old_rule, new_rule)
     if new_rule.at_least < old_rule.at_least:
         yield build_looser("familiar-units", new=new_rule.at_least, old=old_rule.at_least)
-    for cell in [cell for cell in new.cells if cell in old.cell_set]:
+    for cell in (cell for cell in new.cells if cell in old.cell_set):
         old_line, new_line = (
             find_line(rule, (guard.condition for guard in policy.list_guards(cell)))
             for policy, rule in ((old, old_rule), (new, new_rule))
@@ -89,12 +89,12 @@ def compare_waves(old: Policy, new: Policy) -> Iterator[LooserRule]:
     yield from _compare_wave_rules(old.waves, new.waves, new)
     if moved_sites := tuple(site.id for site in new.sites if _waits_otherwise(old, new, site)):
         yield build_looser("earlier-wave", sites=moved_sites)
-    if left_sites := tuple(
-        site.id
-        for site in old.sites
-        if _leaves_wave(old, new, site, (old.waves.stage, new.waves.stage))
-    ):
-        yield build_looser("left-wave", sites=left_sites)
+    stages = (old.waves.stage, new.waves.stage)
+    exits = ((_find_wave_exit(old, new, site, stages), site.id) for site in old.sites)
+    for day, sites in group_pairs(exits).items():
+        if day is not None:
+            dates = {"day": str(day)} if day > date.min else {}
+            yield build_looser("wave-end" if dates else "left-wave", sites=tuple(sites), **dates)
 
 
 def _waits_otherwise(old: Policy, new: Policy, site: Site) -> bool:
@@ -110,24 +110,25 @@ def _waits_otherwise(old: Policy, new: Policy, site: Site) -> bool:
     )
 
 
-def _leaves_wave(old: Policy, new: Policy, site: Site, stages: tuple[str, str]) -> bool:
-    """Return whether a site's wave, which other sites wait for, goes on without it.
+def _find_wave_exit(old: Policy, new: Policy, site: Site, stages: tuple[str, str]) -> date | None:
+    """Return after which day a site's wave, which others wait for, goes on without it, or None.
 
-    So it does without a site that is removed, or may no longer reach the stage: what narrows here
-    would open the next wave, perhaps for the same harm. `stages` are those of the old and new rule.
+    So it does without a site that is removed (from the first day on), or may no longer reach the
+    stage: what narrows here would open the next wave, perhaps for the same harm. `stages` are those
+    of the old and new rule.
     """
-    others = [other.id for other in new.sites if other.wave > site.wave and other.id != site.id]
     is_moved = new.sites_by_id.get(site.id, site).wave > site.wave
-    return any(
-        is_moved
-        or _find_last_day(new, Cell(site.id, window.id), stages[1])
-        < min(
+    waits = (
+        (
+            date.min if is_moved else _find_last_day(new, Cell(site.id, window.id), stages[1]),
             _find_last_day(old, Cell(site.id, window.id), stages[0]),
-            _find_last_day(new, Cell(other, window.id), new.stages[0].id),  # it waits for any
+            _find_last_day(new, Cell(other.id, window.id), new.stages[0].id),  # it waits for any
         )
         for window in new.windows
-        for other in others
+        for other in new.sites
+        if other.wave > site.wave and other.id != site.id
     )
+    return min((day for day, *ends in waits if is_moved or day < min(ends)), default=None)
 
 
 def _find_last_day(policy: Policy, cell: Cell, stage: str) -> date:
@@ -137,10 +138,7 @@ def _find_last_day(policy: Policy, cell: Cell, stage: str) -> date:
 
 
 def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[LooserRule]:
-    stage_ids = policy.stage_ids
-    if new.stage != old.stage and (
-        old.stage not in stage_ids or stage_ids.index(new.stage) < stage_ids.index(old.stage)
-    ):
+    if old.stage not in policy.stage_ids[: policy.stage_ids.index(new.stage) + 1]:
         yield build_looser("wave-stage", stage=new.stage)
     if new.hold < old.hold or new.share < old.share:
         yield build_looser("wave-hold")

@@ -5,11 +5,12 @@ as traffic or agreement, are assumed and marked so, or excluded.
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from rollout.engine.decide.approvals import GroupMembership
 from rollout.engine.decide.guards import is_quality_guard
+from rollout.engine.decide.policy_diff import compare_waves
 from rollout.engine.words.approver_warnings import (
     NO_SENDERS,
     RecordSenders,
@@ -63,6 +64,7 @@ from rollout.kernel.channels import list_channel_warnings
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.kernel.units import FULL_OVERLAP, Lever, describe_objective
+from rollout.kernel.words import say_looser
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,27 +120,23 @@ def build_policy_plan(
     known_traffic = traffic or build_expected_traffic(policy)
     gate_plan_list = tuple(plan_gates(policy, known_traffic, on_step))
     guard_plan_list = tuple(plan_guards(policy, known_traffic))
-    policy_warnings = list_policy_warnings(policy, labels=known_traffic.labels)
-    timing_warnings = tuple(
-        list_traffic_warnings(policy, known_traffic, gate_plan_list, guard_plan_list)
-    )
-    channel_warning_list = tuple(list_channel_warnings(policy, channels))
-    all_warnings = (
-        *policy_warnings,
-        *list_gain_warnings(policy),
-        *list_approver_warnings(policy, site_approvers),
-        *list_source_warnings(policy, senders),
-        *timing_warnings,
-        *list_loss_warnings(policy, known_traffic, gate_plan_list),
-        *channel_warning_list,
-    )
+    endless = replace(policy, limits=tuple(replace(each, ends=None) for each in policy.limits))
     return PlanFigures(
         policy,
         known_traffic,
         gate_plan_list,
         guard_plan_list,
         compute_false_alarms(guard_plan_list),
-        all_warnings,
+        (
+            *list_policy_warnings(policy, labels=known_traffic.labels),
+            *(PolicyWarning("limits", say_looser(end)) for end in compare_waves(endless, policy)),
+            *list_gain_warnings(policy),
+            *list_approver_warnings(policy, site_approvers),
+            *list_source_warnings(policy, senders),
+            *list_traffic_warnings(policy, known_traffic, gate_plan_list, guard_plan_list),
+            *list_loss_warnings(policy, known_traffic, gate_plan_list),
+            *list_channel_warnings(policy, channels),
+        ),
     )
 
 

@@ -382,7 +382,10 @@ def at(site, window=None):
         ({"limits": (Limit(never_above="shadow", where=at("lake", "night")),)}, (NO_LAKE,)),
         ({"limits": (Limit(never_above="shadow"),)}, ()),
         ({"limits": (Limit(never_above="supervised", where=at("lake")),)}, ()),
-        ({"limits": (Limit(ends=date(2027, 6, 30), where=at("lake")),)}, (NO_LAKE,)),
+        (
+            {"limits": (Limit(ends=date(2027, 6, 30), where=at("lake")),)},
+            (f"after 2027-06-30 {NO_LAKE}",),
+        ),
         ({"limits": (Limit(ends=date(2027, 6, 30)),)}, ()),
     ],
     ids=["removed", "the last", "capped", "all capped", "at the stage", "ends", "all end"],

@@ -119,6 +119,16 @@ def test_a_gate_above_the_ceiling_is_not_planned():
     assert [row.gate.to for row in plan_gates(held, build_expected_traffic(held))] == ["supervised"]
 
 
+def test_the_end_of_a_limit_that_opens_the_next_wave_is_said():
+    sites = "sites: [creek, {id: lake, wave: 2}]\nwaves: {stage: supervised}\n"
+    text = BASE.replace("sites: [creek]\n", sites) + "limits: [{sites: [creek], ends: 2027-10-31}"
+    says = "limits: after 2027-10-31 the next wave no longer waits for creek"
+    planned = [
+        build_policy_plan(parse_policy(text + end)) for end in ("]", ", {ends: 2027-10-31}]")
+    ]
+    assert [says in map(str, each.warnings) for each in planned] == [True, False]
+
+
 def test_cells_with_other_gates_are_planned_apart():
     own = """
   - {to: autonomous, windows: [night], require: [{measure: cost, at_most: 0.1}]}
