@@ -54,6 +54,7 @@ from rollout.live.rollout_state import (
     list_new_versions,
     load_state_and_events,
     parse_stored_policy,
+    retry_on_stale_revision,
 )
 from rollout.live.tick_results import STORAGE_RETRY_DELAY, TickPass
 
@@ -384,18 +385,15 @@ class Ticker:
         for _ in range(OPEN_ATTEMPTS):
             with suppress(StaleRevisionError):
                 return self._try_append(decide_events)
-        return self._append_locked(decide_events)
+        # a stop may be stored during this decision as well; then the next one only narrows
+        return retry_on_stale_revision(lambda: self._append_locked(decide_events))
 
     def _try_append(self, decide_events: SlotDecision) -> tuple[LedgerEvent, ...]:
         with self._database.begin_read() as transaction:
             state, events = self._decide(decide_events, transaction)
         if events:
             with self._database.begin_write() as transaction:
-                Ledger(transaction, state.rollout).append(
-                    events,
-                    after=state.scope.revision,
-                    obeys_pending=any(event.widens or event.is_approved for event in events),
-                )
+                Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
         return events
 
     def _append_locked(self, decide_events: SlotDecision) -> tuple[LedgerEvent, ...]:

@@ -5,10 +5,14 @@ from dataclasses import replace
 import pytest
 
 from rollout import faults
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.scopes import PendingStop, store_pending_stop
 from rollout.engine.decide.commands import Actor
 from rollout.engine.events import Stopped, Widened
 from rollout.features.stops.stops import append_pending_stop
+from rollout.kernel.errors import StaleRevisionError
+from rollout.live import tick_passes
 from tests.live.test_ticks import (
     LAST,
     POLICY,
@@ -50,7 +54,13 @@ def test_a_stop_of_another_rollout_holds_nothing(database):
     assert Widened in kinds(ticker.tick(at))
 
 
-def test_nothing_is_widened_after_a_stop_that_came_while_a_tick_decided(database, other):
+@pytest.mark.parametrize(
+    ("url", "attempts"), [("sqlite", 4), ("postgresql", 4), ("postgresql", 0)], indirect=["url"]
+)
+def test_nothing_is_widened_after_a_stop_that_came_while_a_tick_decided(
+    database, other, attempts, monkeypatch
+):
+    monkeypatch.setattr(tick_passes, "OPEN_ATTEMPTS", attempts)  # then the ledger is locked
     ticker = begun_here(database)
     at = approved(database, ticker, LAST)
     stops = [LATER_STOP]
@@ -65,3 +75,14 @@ def test_nothing_is_widened_after_a_stop_that_came_while_a_tick_decided(database
     assert Widened not in kinds(events)
     append_pending_stop(database, LATER_STOP)
     assert Widened not in kinds(ticker.tick(at + TICK))
+
+
+def test_a_stop_that_is_stored_refuses_what_gives_more_whoever_appends_it(database):
+    ticker = begun_here(database)
+    events = ticker.tick(approved(database, ticker, LAST))
+    widened = next(event for event in events if isinstance(event, Widened))
+    store_stop(database)
+    with database.begin_write() as transaction:
+        ledger = Ledger(transaction, Rollouts(transaction).find("story"))
+        with pytest.raises(StaleRevisionError, match="a stop is pending"):
+            ledger.append([widened], after=ledger.load_head().revision)

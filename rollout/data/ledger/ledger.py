@@ -273,12 +273,11 @@ class Ledger(RolloutRepository):
         *,
         after: int,
         access_head: int | None = None,
-        obeys_pending: bool = False,
     ) -> tuple[CanonicalRow, ...]:
         """Append `events` after revision `after` and return their rows.
 
         Without events nothing is locked. `access_head` is the revision of the access ledger whose
-        roles were checked. With `obeys_pending` nothing is appended while a stop is pending.
+        roles were checked. What gives a model more is not appended while a stop is pending.
 
         Raises:
             StaleRevisionError: the ledger has a newer revision, or a stop is pending; read it again
@@ -303,7 +302,7 @@ class Ledger(RolloutRepository):
         faults.reach_point("append.inserted")
         update_projections(self._transaction, self._rollout, event_list, after + 1)
         delete_ended_snapshots(self._transaction, self._rollout, event_list)
-        self._move_head(rows[-1], after, obeys_pending=obeys_pending)
+        self._move_head(rows[-1], after, event_list)
         faults.reach_point("append.moved")
         return rows
 
@@ -437,13 +436,17 @@ class Ledger(RolloutRepository):
         for name, text in row.texts.items():
             yield {**key, "field": name, "salt": text.salt, "text": text.text}
 
-    def _move_head(self, last: CanonicalRow, after: int, *, obeys_pending: bool) -> None:
+    def _move_head(self, last: CanonicalRow, after: int, events: Sequence[LedgerEvent]) -> None:
         """Move the head by compare-and-set, in case the lock was lost or a stop was stored."""
+        gives_more = any(
+            each.widens or each.ends_stop or (each.is_approved and not each.keeps_scope)
+            for each in events
+        )
         is_stopping = exists().where(pending_stops.c.rollout == self._rollout.name)
         result = self._transaction.execute(
             update(ledger_heads)
             .where(ledger_heads.c.rollout == self._rollout.number)
-            .where(ledger_heads.c.revision == after, ~is_stopping if obeys_pending else true())
+            .where(ledger_heads.c.revision == after, ~is_stopping if gives_more else true())
             .values(revision=last.revision, hash=last.hash, at=decode_instant(last.at))
         )
         if result.rowcount != 1:
@@ -492,8 +495,11 @@ class CommitTimes(RolloutRepository):
 
     def store(self, first_revision: int, at: datetime) -> None:
         """Store an instant after the commit; the first one stays."""
-        row = {"rollout": self._rollout.number, "revision": first_revision, "committed_at": at}
-        insert_once(self._transaction, ledger_commits, row)
+        insert_once(
+            self._transaction,
+            ledger_commits,
+            {"rollout": self._rollout.number, "revision": first_revision, "committed_at": at},
+        )
 
     def find(self, first_revision: int) -> datetime | None:
         """Return the stored instant of the append that begins with a revision, or None."""
