@@ -345,7 +345,7 @@ class Ticker:
 
     def _find_latest_slot(self, transaction: Transaction, state: RolloutState) -> datetime:
         """Return the latest slot that a tick began, or an event is of."""
-        _, slot, _ = TickSlots(transaction, state.rollout).load_last_slots()
+        _, slot, _ = TickSlots(transaction, state.rollout).load_slots_and_stops()
         return max(
             BEFORE_ALL if slot is None else to_instant(slot, state.policy.tick),
             self._last_event_slot,
@@ -438,7 +438,7 @@ class Ticker:
     ) -> tuple[LedgerEvent, ...]:
         assert self._evidence is not None  # noqa: S101 - built with the state
         slots = TickSlots(transaction, state.rollout)
-        last_done, last_claimed, is_stopping = slots.load_last_slots()
+        last_done, last_claimed, is_stopping = slots.load_slots_and_stops()
         is_later_done = (last_done or slot) > slot
         if is_later_done or self._last_event_slot > to_instant(slot, state.policy.tick):
             raise _SlotOvertakenError

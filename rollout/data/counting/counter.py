@@ -541,7 +541,7 @@ def take_back_slots(transaction: Transaction, rollout: Rollout, *, first: int, a
     slots, evidence = TickSlots(transaction, rollout), EvidenceStore(transaction, rollout)
     evidence.get_last_slot(lock=True)  # nothing is counted meanwhile
     slots.delete_from(first)
-    evidence.rewind(min(slots.load_last_slots()[1] or 0, first - 1))
+    evidence.rewind(min(slots.load_slots_and_stops()[1] or 0, first - 1))
     taking = _Taking(transaction, rollout, first, at)
     with open_purge(transaction):
         unit_count = taking.take_units()

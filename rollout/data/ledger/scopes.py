@@ -411,7 +411,7 @@ class TickSlots(RolloutRepository):
         at: datetime | None = self._transaction.execute(newest_first).scalar()
         return at
 
-    def load_last_slots(self) -> tuple[int | None, int | None, bool]:
+    def load_slots_and_stops(self) -> tuple[int | None, int | None, bool]:
         """Return the newest slot that is done, the newest claimed, and whether a stop is pending.
 
         A slot is None without one.

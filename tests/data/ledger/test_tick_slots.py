@@ -59,9 +59,9 @@ def test_no_slot_before_one_that_is_done_is_claimed(database, rollout):
     assert claim(database, rollout, "bo", slot=8)
     with database.begin_write() as transaction:
         slots = TickSlots(transaction, rollout)
-        assert slots.load_last_slots() == (None, 8, False)
+        assert slots.load_slots_and_stops() == (None, 8, False)
         slots.complete(8, at=NOON)
-        assert slots.load_last_slots() == (8, 8, False)
+        assert slots.load_slots_and_stops() == (8, 8, False)
     assert not claim(database, rollout, "cy", slot=7)
     assert not claim(database, rollout, "ana", slot=6), "its own claim, too"
     assert claim(database, rollout, "cy", slot=9)
