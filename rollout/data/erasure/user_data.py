@@ -1,7 +1,7 @@
 """All rows that name one user or reviewer, as plain values."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Table, or_, select
@@ -152,15 +152,19 @@ MADE_BY_COLUMNS: Final[Mapping[Table, tuple[str, tuple[str, ...]]]] = {
     one_time_links: ("created_by", ("created_at", "expires_at", "used_at")),
 }
 """By table of what one user makes for another, the column of who made it and those to return."""
-RESPONSE_COLUMNS: Final = ("key", "response_status", "expires_at")
+PRINCIPAL_COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
+    idempotency_keys: ("key", "response_status", "expires_at"),
+    report_requests: ("started_at",),
+}
 
 
 class UserData:
-    """What is stored about one name."""
+    """What is stored about one name; a reviewer's records have it in any of some spellings."""
 
-    def __init__(self, transaction: Transaction, name: str) -> None:
+    def __init__(self, transaction: Transaction, name: str, spellings: Collection[str]) -> None:
         self._transaction = transaction
         self._name = name
+        self._spellings = spellings
         self._mentions = LedgerMentions(transaction, name)
 
     def iterate_account(self) -> Iterator[DataRow]:
@@ -172,24 +176,26 @@ class UserData:
         user = stored_users.find(self._name)
         if user is None:
             return
-        account = {"name": user.name, "email": user.email, "has_password": user.has_password}
-        times = {"created_at": user.added_at, "disabled_at": user.disabled_at}
-        yield {"table": "users", **account, **times}
+        yield {
+            "table": "users",
+            "name": user.name,
+            "email": user.email,
+            "has_password": user.has_password,
+            "created_at": user.added_at,
+            "disabled_at": user.disabled_at,
+        }
         for assignment in stored_users.list_role_assignments(user):
             yield {"table": "role_assignments", "role": str(assignment)}
         for table, names in ACCOUNT_COLUMNS.items():
-            query = select(*(table.c[name] for name in names)).where(table.c.user_id == user.number)
-            for row in self._transaction.execute(query).mappings():
+            for row in self._read(
+                select(*(table.c[name] for name in names)).where(table.c.user_id == user.number)
+            ):
                 yield {"table": table.name, **row}
         yield from self._iterate_access_rows(user)
-        query = select(*(idempotency_keys.c[name] for name in RESPONSE_COLUMNS)).where(
-            idempotency_keys.c.principal == self._name
-        )
-        for response in self._read(query):
-            yield {"table": "idempotency_keys", **response}
-        requests = select(report_requests.c.started_at)
-        for request in self._read(requests.where(report_requests.c.principal == self._name)):
-            yield {"table": "report_requests", **request}
+        for table, names in PRINCIPAL_COLUMNS.items():
+            columns = [table.c[name] for name in names]
+            for row in self._read(select(*columns).where(table.c.principal == self._name)):
+                yield {"table": table.name, **row}
 
     def iterate_rollout(self, rollout: Rollout) -> Iterator[DataRow]:
         """Yield the rows of one rollout, in parts, with the keys of their cases."""
@@ -197,7 +203,7 @@ class UserData:
             columns = [table.c[name] for name in names]
             has_case = "case_id" in table.c
             query = select(*columns, *([table.c.case_id] if has_case else [])).where(
-                table.c.rollout == rollout.number, table.c[name_column] == self._name
+                table.c.rollout == rollout.number, table.c[name_column].in_(self._spellings)
             )
             for row in self._read_with_keys(rollout, query):
                 yield {"table": table.name, "rollout": rollout.name, **row}
@@ -238,7 +244,7 @@ class UserData:
                 table.c.rollout == rollout.number, table.c.sender == self._mentions.account
             )
             if table is decisions:
-                query = query.where(decisions.c.reviewer != self._name)
+                query = query.where(decisions.c.reviewer.not_in(self._spellings))
             for row in self._read_with_keys(rollout, query):
                 yield {"table": table.name, "rollout": rollout.name, "sent": True, **row}
 
@@ -251,7 +257,7 @@ class UserData:
         """Yield decisions on gold cases, which look like those on others."""
         query = select(reviews.c.case_id, reviews.c.gold_decision).where(
             reviews.c.rollout == rollout.number,
-            reviews.c.reviewer == self._name,
+            reviews.c.reviewer.in_(self._spellings),
             reviews.c.gold_decision.is_not(None),
         )
         for row in self._read_with_keys(rollout, query):

@@ -351,15 +351,17 @@ def _list_subjects(
     transaction: Transaction, rollouts: Iterable[Rollout], name: str, pseudonym: str
 ) -> list[_ErasedName]:
     """Return the name, then its other spellings in the rollouts."""
-    names = {
-        each for rollout in rollouts for each in RolloutNames(transaction, rollout).list_names()
-    }
+    names = _list_names(transaction, rollouts)
     longest = max((n for n in names if n.rstrip() == pseudonym), key=len, default=pseudonym)
     others = sorted(n for n in names - {name} if fold_name(n) == fold_name(name))
     return [
         _ErasedName(name, pseudonym, pseudonym),
         *(_ErasedName(n, pseudonym, longest + " " * blanks) for blanks, n in enumerate(others, 1)),
     ]
+
+
+def _list_names(transaction: Transaction, rollouts: Iterable[Rollout]) -> set[str]:
+    return {name for each in rollouts for name in RolloutNames(transaction, each).list_names()}
 
 
 def _find_rollouts(database: Database, request: ErasureRequest, name: str) -> Sequence[Rollout]:
@@ -550,9 +552,14 @@ def iterate_user_data(database: Database, caller: Caller, name: str) -> Iterator
 
 def _iterate_rows(database: Database, name: str) -> Iterator[Mapping[str, Any]]:
     with database.begin_read() as transaction:
-        data = UserData(transaction, name)
-        parts = [data.iterate_account(), data.iterate_ledger()]
-        parts += [data.iterate_rollout(rollout) for rollout in Rollouts(transaction).list_all()]
+        rollouts = Rollouts(transaction).list_all()
+        names = _list_names(transaction, rollouts)
+        data = UserData(transaction, name, {n for n in names if fold_name(n) == fold_name(name)})
+        parts = (
+            data.iterate_account(),
+            data.iterate_ledger(),
+            *map(data.iterate_rollout, rollouts),
+        )
         for row in chain.from_iterable(parts):
             yield {
                 column: value.isoformat() if isinstance(value, datetime) else value

@@ -48,7 +48,7 @@ def read_devices(client):
 
 def export_device(database, rollout, name):
     with database.begin_read() as transaction:
-        rows = UserData(transaction, name).iterate_rollout(rollout)
+        rows = UserData(transaction, name, {name}).iterate_rollout(rollout)
         return [row["device"] for row in rows if row["table"] == "decisions"]
 
 

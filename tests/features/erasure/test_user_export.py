@@ -37,7 +37,7 @@ from rollout.kernel.calendar.instants import Cell
 from tests.data.conftest import database, url
 from tests.data.databases import on_sqlite
 from tests.factories import DAY, NOON
-from tests.features.erasure.test_name_erasure import ADA, ANSWERS, fill
+from tests.features.erasure.test_name_erasure import ADA, ANSWERS, decide, fill, store
 from tests.features.houses import chance
 
 __all__ = ["database", "url"]
@@ -217,6 +217,14 @@ def test_every_table_with_a_row_that_names_the_user_is_in_the_export(database):
     assert {"pending_stops", "predictions", "ledger", "users"} <= tables
     (sent,) = (row for row in rows if row["table"] == "predictions")
     assert (sent["case"], sent["rollout"]) == ("c-1", "ramps")
+
+
+def test_a_name_is_exported_in_every_spelling_that_counts_as_one_person(database):
+    fill(database)
+    store(database, [decide("c-0", "Wren"), decide("c-1", "wren"), decide("c-2", "WREN")])
+    for name in ("wren", "Wren"):
+        decided = [row["case"] for row in export(database, name) if row["table"] == "decisions"]
+        assert sorted(decided) == ["c-0", "c-1", "c-2"]
 
 
 def is_named(row, names, number):
