@@ -25,6 +25,7 @@ from sqlalchemy import (
     false,
     or_,
     select,
+    true,
     tuple_,
     update,
 )
@@ -113,9 +114,9 @@ def delete_ledger_texts(transaction: Transaction, rollout: Rollout, words: Colle
     count = 0
     key_columns = tuple_(ledger_texts.c.revision, ledger_texts.c.field)
     for row in find_rows(transaction, rollout, ledger_texts, [ledger_texts.c.text], words):
-        key = (row["revision"], row["field"])
+        is_row = key_columns == (row["revision"], row["field"])
         count += transaction.execute(
-            delete(ledger_texts).where(ledger_texts.c.rollout == rollout.number, key_columns == key)
+            delete(ledger_texts).where(ledger_texts.c.rollout == rollout.number, is_row)
         ).rowcount
     if count:
         StoredScopes(transaction, rollout).delete_all()  # they quote texts; they are made again
@@ -124,12 +125,14 @@ def delete_ledger_texts(transaction: Transaction, rollout: Rollout, words: Colle
 
 def delete_texts_by(transaction: Transaction, rollout: Rollout, account: str) -> int:
     """Delete the free texts that an account typed into a ledger."""
-    own_revisions = select(ledger.c.revision).where(
-        ledger.c.rollout == rollout.number, ledger.c.actor == account
-    )
     count = transaction.execute(
         delete(ledger_texts).where(
-            ledger_texts.c.rollout == rollout.number, ledger_texts.c.revision.in_(own_revisions)
+            ledger_texts.c.rollout == rollout.number,
+            ledger_texts.c.revision.in_(
+                select(ledger.c.revision).where(
+                    ledger.c.rollout == rollout.number, ledger.c.actor == account
+                )
+            ),
         )
     ).rowcount
     StoredScopes(transaction, rollout).delete_all()  # they hold names and texts
@@ -139,12 +142,11 @@ def delete_texts_by(transaction: Transaction, rollout: Rollout, account: str) ->
 def delete_rejected(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
     """Delete the rejected records that have one of the words."""
     rows = find_rows(transaction, rollout, rejected_records, [rejected_records.c.body], words)
-    ids = {row["id"] for row in rows}
     spellings = [spelling for word in words for spelling in list_spellings(word)]
     query = select(rejected_records.c.id).where(
         rejected_records.c.rollout == rollout.number, rejected_records.c.key.in_(spellings)
     )
-    ids |= set(transaction.execute(query).scalars())
+    ids = {*(row["id"] for row in rows), *transaction.execute(query).scalars()}
     for number in ids:
         transaction.execute(delete(rejected_records).where(rejected_records.c.id == number))
     return len(ids)
@@ -152,12 +154,12 @@ def delete_rejected(transaction: Transaction, rollout: Rollout, words: Collectio
 
 def clear_deliveries(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
     """Replace the introductions of deliveries that have one of the words."""
-    columns = (deliveries.c.intro, deliveries.c.subject)
-    ids = {row["id"] for row in find_rows(transaction, rollout, deliveries, columns, words)}
-    for number in ids:
-        statement = update(deliveries).where(deliveries.c.id == number)
-        transaction.execute(statement.values(intro=ERASED_INTRO, subject=ERASED_INTRO))
-    return len(ids)
+    texts = {"intro": ERASED_INTRO, "subject": ERASED_INTRO}
+    columns = [deliveries.c[name] for name in texts]
+    rows = find_rows(transaction, rollout, deliveries, columns, words)
+    for row in rows:
+        transaction.execute(update(deliveries).where(deliveries.c.id == row["id"]).values(texts))
+    return len(rows)
 
 
 def delete_responses(transaction: Transaction, words: Collection[str]) -> None:
@@ -542,7 +544,8 @@ def compact_database(database: Database) -> None:
 
 
 SCHEMAS: Final = {schema.table: schema for schema in RECORD_SCHEMAS.values()}
-BATCHED_COLUMNS: Final[tuple[Column[str], ...]] = (
+NameColumn = Column[str]
+BATCHED_COLUMNS: Final[tuple[NameColumn, ...]] = (
     *(
         table.c[name]
         for table, schema in SCHEMAS.items()
@@ -563,6 +566,12 @@ SMALL_COLUMNS: Final[tuple[Column[str], ...]] = (
 OPEN_TASK: Final = "open"
 GOLD_TEXTS: Final = RECORD_SCHEMAS[Decision].list_personal(Personal.TEXT)
 RecordHash = tuple[int, bytes]
+RowKeys = Sequence[tuple[Any, ...]]
+
+
+def _list_key_columns(table: Table) -> list[Column[Any]]:
+    """Return the columns that identify a row in its rollout."""
+    return [column for column in table.primary_key if column.name != "rollout"]
 
 
 class RolloutNames(RolloutRepository):
@@ -576,31 +585,39 @@ class RolloutNames(RolloutRepository):
             names |= set(self._transaction.execute(query.distinct()).scalars())
         return sorted(names - {None, ""})
 
-    def replace_batch(
-        self, name: str, pseudonym: str, *, limit: int, revision: int
-    ) -> ErasedContents:
-        """Replace the name in up to `limit` rows of one table.
+    def find_batch(self, column: NameColumn, name: str, *, after: RowKeys, limit: int) -> RowKeys:
+        """Return keys of rows with the name in a batched column: the first ones after others."""
+        key = tuple_(*_list_key_columns(column.table))
+        query = select(*key).where(
+            column.table.c.rollout == self._rollout.number,
+            column == name,
+            key > after[-1] if after else true(),
+        )
+        return [tuple(row) for row in self._transaction.execute(query.order_by(*key).limit(limit))]
 
-        Without rows none is left. Open tasks of the name are free afterwards. `revision` is that of
-        the event, which belongs into this transaction.
+    def replace_batch(
+        self, column: NameColumn, keys: RowKeys, name: str, pseudonym: str, *, revision: int
+    ) -> ErasedContents:
+        """Replace the name in those of some rows that have it still.
+
+        Open tasks of the name are free afterwards. `revision` is that of the event, which belongs
+        into this transaction.
         """
-        is_open = reviews.c.state == OPEN_TASK
-        free = {"reviewer": None, "claimed_until": None}
-        self._change_rows(reviews.c.reviewer, name, is_open, **free)
-        for column in BATCHED_COLUMNS:
-            table = column.table
-            conditions = (table.c.rollout == self._rollout.number, column == name)
-            query = select(table).where(*conditions).limit(limit)
-            rows = self._transaction.execute(query).mappings().all()
-            if rows:
-                digest = self._replace_rows(column, rows, pseudonym, revision)
-                return ErasedContents((), {table.name: len(rows)}, digest)
-        return ErasedContents((), {}, "")
+        self._free_tasks(name)
+        query = select(column.table).where(
+            column.table.c.rollout == self._rollout.number,
+            column == name,
+            tuple_(*_list_key_columns(column.table)).in_(keys),
+        )
+        rows = self._transaction.execute(query).mappings().all()
+        digest = self._replace_rows(column, rows, pseudonym, revision)
+        return ErasedContents((), {column.table.name: len(rows)} if rows else {}, digest)
 
     def replace_rest(self, name: str, pseudonym: str, *, revision: int) -> ErasedContents:
         """Replace the name in small tables, and delete the texts that have or are by it."""
         counts: Counter[str] = Counter()
         words = list_name_spellings(name)
+        self._free_tasks(name)
         with open_purge(self._transaction):
             counts["cleanings"] += self._change_rows(cleanings.c.by, name, reason="")
             for column in SMALL_COLUMNS:
@@ -625,6 +642,15 @@ class RolloutNames(RolloutRepository):
             delete(report_requests).where(report_requests.c.principal == name)
         )
         return ErasedContents((), {table: n for table, n in counts.items() if n}, digest)
+
+    def _free_tasks(self, name: str) -> None:
+        self._change_rows(
+            reviews.c.reviewer,
+            name,
+            reviews.c.state == OPEN_TASK,
+            reviewer=None,
+            claimed_until=None,
+        )
 
     def _replace_rows(
         self, column: Column[str], rows: Sequence[RowMapping], pseudonym: str, revision: int

@@ -15,6 +15,7 @@ import csv
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from io import StringIO
 from itertools import chain
 from types import MappingProxyType
@@ -26,10 +27,13 @@ from rollout.data.counting.purge import open_purge
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.erasure.contents import (
+    BATCHED_COLUMNS,
     CaseContents,
     EarlierHolders,
     ErasedContents,
+    NameColumn,
     RolloutNames,
+    RowKeys,
     contains_word,
     delete_ledger_texts,
     delete_texts_by,
@@ -162,9 +166,12 @@ def match_cases_of(keys: Collection[str]) -> PartFilter:
     names_case = match_words(keys)
 
     def is_matching(part: Any) -> bool:
-        if isinstance(part, dict):
-            return any(part.get(field) in keys for field in CASE_FIELDS) or names_case(part)
-        return _read_first_cell(part) in keys or names_case(part)
+        is_row = (
+            any(part.get(field) in keys for field in CASE_FIELDS)
+            if isinstance(part, dict)
+            else _read_first_cell(part) in keys
+        )
+        return is_row or names_case(part)
 
     return is_matching
 
@@ -223,8 +230,9 @@ def erase_episode(database: Database, request: ErasureRequest, episode: str) -> 
     result = ErasureResult(EPISODE)
     while True:
         with database.begin_read() as transaction:
-            contents = CaseContents(transaction, state.rollout)
-            keys = contents.list_episode_cases(episode, CASES_PER_BATCH)
+            keys = CaseContents(transaction, state.rollout).list_episode_cases(
+                episode, CASES_PER_BATCH
+            )
         if not keys:
             return result
         batch = erase_case_batch(database, request, keys, episode)
@@ -241,8 +249,9 @@ def erase_case_batch(
 ) -> ErasureResult:
     """Erase the contents of cases in one transaction, for a request that was checked."""
     with read_rollout(database, request.rollout) as (transaction, state):
-        contents = CaseContents(transaction, state.rollout)
-        earlier = contents.find_value_holders(keys, state.policy.evidence.episode_span)
+        earlier = CaseContents(transaction, state.rollout).find_value_holders(
+            keys, state.policy.evidence.episode_span
+        )
 
     def _erase() -> ErasureResult:
         with database.begin_write() as transaction:
@@ -270,8 +279,12 @@ def erase_contents(
     if episode:
         wait_for_batches(transaction, state.rollout)
     contents = CaseContents(transaction, state.rollout)
-    span, revision = state.policy.evidence.episode_span, state.scope.revision + 1
-    erased = contents.erase(keys, revision=revision, episode_span=span, earlier=earlier)
+    erased = contents.erase(
+        keys,
+        revision=state.scope.revision + 1,
+        episode_span=state.policy.evidence.episode_span,
+        earlier=earlier,
+    )
     reports = erase_from_reports(transaction, state.rollout, match_cases_of(keys))
     faults.reach_point("purge.deleted")
     tables = tuple(sorted(erased.counts))
@@ -330,8 +343,8 @@ def erase_name(database: Database, request: ErasureRequest, name: str) -> Erasur
         for rollout in rollouts
         for subject in subjects
     )
-    rows += retry_on_stale_revision(lambda: _finish(database, request, rollouts, subjects))
-    return ErasureResult(NAME, rows=rows, pseudonym=pseudonym)
+    last_rows = retry_on_stale_revision(lambda: _finish(database, request, rollouts, subjects))
+    return ErasureResult(NAME, rows=rows + last_rows, pseudonym=pseudonym)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,22 +380,24 @@ def _list_names(transaction: Transaction, rollouts: Iterable[Rollout]) -> set[st
 def _find_rollouts(database: Database, request: ErasureRequest, name: str) -> Sequence[Rollout]:
     """Return the rollouts to change; none if the name was erased before."""
     with database.begin_read() as transaction:
-        everywhere = Rollouts(transaction).list_all()
-        rollouts = [rollout for rollout in everywhere if request.rollout in {"", rollout.name}]
+        rollouts = [
+            rollout
+            for rollout in Rollouts(transaction).list_all()
+            if request.rollout in {"", rollout.name}
+        ]
         user = Users(transaction).find_similar_name(name)
         if user is not None and (request.rollout or user.name != name):
             raise ErasureRefusedError(
                 f"{user.name} is an account; erase it in all rollouts, without naming one"
             )
         is_known = user is not None or name in Accounts(transaction).find_ids([name])
-        names = chain.from_iterable(RolloutNames(transaction, r).list_names() for r in rollouts)
-        if is_known or fold_name(name) in map(fold_name, names):
+        if is_known or fold_name(name) in map(fold_name, _list_names(transaction, rollouts)):
             return rollouts
         if any(is_name_refused(transaction, each, name) for each in rollouts):
             return ()
-    place = request.rollout or "any rollout"
     raise UnknownSubjectError(
-        f"no account and no reviewer in {place} is called {name}; check the name"
+        f"no account and no reviewer in {request.rollout or 'any rollout'} is called {name}; check"
+        " the name"
     )
 
 
@@ -395,16 +410,31 @@ def _check_account(transaction: Transaction, request: ErasureRequest, name: str)
 def _erase_batches(
     database: Database, request: ErasureRequest, rollout: Rollout, subject: _ErasedName
 ) -> int:
-    """Replace the name in the tables that grow with cases; return the number of rows."""
+    """Replace the name in the tables that grow with cases; return the number of rows.
 
-    def _erase_batch() -> int:
+    A batch's rows are looked for before its transaction, after those of the batch before: nobody
+    waits for that. A refused name comes into no further row.
+    """
+
+    def _erase_batch(column: NameColumn, keys: RowKeys) -> int:
         with database.begin_write() as transaction:
-            return _erase_rows(transaction, request, rollout, subject, in_batch=True)
+            return _erase_rows(transaction, request, rollout, subject, column, keys)
 
     rows = 0
-    while batch := retry_on_stale_revision(_erase_batch):
-        rows += batch
+    for column in BATCHED_COLUMNS:
+        keys: RowKeys = ()
+        while keys := _find_batch(database, rollout, subject, column, keys):
+            rows += retry_on_stale_revision(partial(_erase_batch, column, keys))
     return rows
+
+
+def _find_batch(
+    database: Database, rollout: Rollout, subject: _ErasedName, column: NameColumn, after: RowKeys
+) -> RowKeys:
+    with database.begin_read() as transaction:
+        return RolloutNames(transaction, rollout).find_batch(
+            column, subject.name, after=after, limit=ROWS_PER_BATCH
+        )
 
 
 def _erase_rows(
@@ -412,15 +442,15 @@ def _erase_rows(
     request: ErasureRequest,
     rollout: Rollout,
     subject: _ErasedName,
-    *,
-    in_batch: bool,
+    column: NameColumn | None = None,
+    keys: RowKeys = (),
 ) -> int:
-    """Replace the name in a batch of rows, or in the rest and in reports; return the number."""
+    """Replace the name in rows of a column, or in the rest and in reports; return the number."""
     transaction.tally.announce(rollout.name, NameErased.__name__)
     revision = load_rollout_state(transaction, rollout.name).scope.revision
     names, texts = RolloutNames(transaction, rollout), (subject.name, subject.replacement)
-    if in_batch:
-        erased = names.replace_batch(*texts, limit=ROWS_PER_BATCH, revision=revision + 1)
+    if column is not None:
+        erased = names.replace_batch(column, keys, *texts, revision=revision + 1)
     else:
         erased = names.replace_rest(*texts, revision=revision + 1)
         erased = _erase_in_reports(transaction, rollout, subject, erased)
@@ -440,9 +470,8 @@ def _erase_in_reports(
     reports = erase_from_reports(
         transaction, rollout, match_words(list_name_spellings(subject.name))
     )
-    if not reports:
-        return erased
-    return replace(erased, counts={**erased.counts, "reports": len(reports)})
+    counts = {"reports": len(reports)} if reports else {}
+    return replace(erased, counts={**erased.counts, **counts})
 
 
 def _build_event(
@@ -475,9 +504,13 @@ def _finish(
 
     That is one transaction, so that a replica that reads these events finds no name any more.
     """
+    with database.begin_read() as transaction:
+        elsewhere = _list_names(
+            transaction, (each for each in Rollouts(transaction).list_all() if each not in rollouts)
+        )
     with database.begin_write() as transaction:
         rows = sum(
-            _erase_rows(transaction, request, rollout, subject, in_batch=False)
+            _erase_rows(transaction, request, rollout, subject)
             for rollout in rollouts
             for subject in subjects
         )
@@ -488,14 +521,9 @@ def _finish(
             erase_account(
                 transaction, request.caller, subject.name, reason=request.reason, at=request.at
             )
-        elsewhere = {
-            name
-            for rollout in Rollouts(transaction).list_all()
-            for name in RolloutNames(transaction, rollout).list_names()
-        }
-        gone = Accounts(transaction).find_ids({each.name for each in subjects} - elsewhere)
-        for account in gone.values():
-            Accounts(transaction).clear_name(account)
+        accounts = Accounts(transaction)
+        for account in accounts.find_ids({each.name for each in subjects} - elsewhere).values():
+            accounts.clear_name(account)
     return rows
 
 

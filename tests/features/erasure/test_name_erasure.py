@@ -10,7 +10,7 @@ from msgspec import structs
 from sqlalchemy import select
 
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.erasure.contents import compact_database
+from rollout.data.erasure.contents import BATCHED_COLUMNS, RolloutNames, compact_database
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.projection_check import find_differences
 from rollout.data.records.external_keys import EPISODE, ExternalKeys
@@ -201,6 +201,28 @@ def test_a_name_is_erased_in_every_spelling_that_counts_as_one_person(database, 
         assert "name was erased" in receipt.reason
     assert erase_name(database, REQUEST, "RoSalind").rows == 0
     list_events(database)
+
+
+@on_sqlite
+def test_nobody_waits_while_the_rows_of_a_name_are_looked_for(database, other, monkeypatch):
+    fill(database)
+    store(database, [decide(f"c-{n}", "wren") for n in range(3)])
+    monkeypatch.setattr("rollout.features.erasure.erasure.ROWS_PER_BATCH", 1)
+    writes = []
+
+    def write_first(read):
+        def read_rows(*arguments, **options):
+            with other.begin_write():
+                writes.append(read.__name__)
+            return read(*arguments, **options)
+
+        return read_rows
+
+    for read in (RolloutNames.list_names, RolloutNames.find_batch):
+        monkeypatch.setattr(RolloutNames, read.__name__, write_first(read))
+    assert erase_name(database, REQUEST, "wren").rows == 3
+    assert find_traces(database, "wren") == []
+    assert writes.count("find_batch") == 3 + len(BATCHED_COLUMNS)
 
 
 def test_an_account_is_erased_by_its_own_spelling_with_what_it_decided_under_others(database):
