@@ -433,10 +433,17 @@ def _draft_evidence(records: RecordFrames) -> Iterator[str]:
     else:
         yield "  unit: case    # write episode if cases come in bursts, and an episode_span"
     yield from _draft_grace(records)
+    yield from (
+        "  # live, who sends the predictions could leave out cases that its model would get wrong;",
+        "  # to prevent it, name the accounts whose cases count, as that of a camera or a desk:",
+        "  # sources: {cases: [camera-1]}",
+    )
     if (records.decisions["exposure"] == "unknown").any():
-        yield "  # with unknown the recorded decisions are no evidence; write blind if no reviewer"
-        yield "  # saw the prediction before deciding"
-        yield "  outside: unknown"
+        yield from (
+            "  # with unknown the recorded decisions are no evidence; write blind if no reviewer",
+            "  # saw the prediction before deciding",
+            "  outside: unknown",
+        )
 
 
 def _draft_grace(records: RecordFrames) -> Iterator[str]:

@@ -38,6 +38,14 @@ def test_a_draft_loads_and_names_what_the_records_have():
     assert [gate.to for gate in policy.gates] == ["supervised"]
 
 
+def test_the_line_that_says_who_registers_cases_would_load():
+    text = draft(["bear", "none"])
+    assert parse_policy(text).evidence.sources.cases is None
+    (line,) = (each for each in text.splitlines() if "cases:" in each and each.startswith("  # s"))
+    policy = parse_policy(text.replace(line, line.replace("# ", "")))
+    assert policy.evidence.sources.cases == ("camera-1",)
+
+
 def test_labels_that_look_like_something_else_survive():
     odd = ["no", "0", "1.50", "a, b", "[x]", "it's", "a: b", "#1", "ünder", "true", "~", "- x", " "]
     assert set(parse_policy(draft(odd)).levers[0].labels) == set(odd) - {" "}
