@@ -127,7 +127,7 @@ class Shop:
         with self.database.begin_read() as transaction:
             state = load_rollout_state(transaction, "shop")
             feeds.load_arrivals(transaction, state, self.now)
-            feeds.load_heartbeats(transaction, state, SITES)
+            feeds.load_heartbeats(transaction, state, SITES, self.now)
         return feeds
 
     def assert_same(self, *, restores=True):

@@ -6,11 +6,14 @@ from types import SimpleNamespace
 import pytest
 
 from rollout.data.counting.count_queue import StoredArrivals
+from rollout.engine.records.records import Heartbeat
 from rollout.features.records import record_import
+from rollout.kernel.calendar.instants import to_micros
 from rollout.live.tick_passes import Ticker
 from tests.engine.evidence import histories
 from tests.factories import HOUR, MINUTE
 from tests.live.guarded_shop import (
+    SITES,
     Shop,
     _snapshots_of_few_cases,
     fill,
@@ -51,6 +54,21 @@ def test_what_a_long_import_stores_is_read_by_processes_that_ticked_meanwhile(
     shop.send_case(site="stall")
     shop.tick(ticker)  # and renews the snapshot
     assert len(shop.assert_same().read_signs("kiosk").cases) == 5
+
+
+def test_a_heartbeat_that_comes_late_is_read_as_by_a_process_that_starts_now(database):
+    shop = fill(Shop(database))
+    shop.send(*(Heartbeat(site="kiosk", at=shop.now - hours * HOUR) for hours in (0, 2)))
+    feeds = shop.begin()
+    late, shop.now = shop.now - HOUR, shop.now + 5 * HOUR
+    shop.send(Heartbeat(site="kiosk", at=late))
+    with database.begin_read() as transaction:
+        changed = feeds.load_heartbeats(transaction, shop.load_state(), SITES, shop.now)
+        again = feeds.load_heartbeats(transaction, shop.load_state(), SITES, shop.now)
+    assert (changed, again) == ({"kiosk"}, set())
+    pings = [each.read_signs("kiosk").pings.tolist() for each in (feeds, shop.begin())]
+    assert to_micros(late) in pings[0]
+    assert pings[0] == pings[1]
 
 
 def test_a_record_with_the_instant_of_one_that_was_read_is_read_too(database):

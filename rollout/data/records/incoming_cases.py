@@ -33,6 +33,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    true,
     type_coerce,
 )
 
@@ -492,20 +493,26 @@ class SiteSignStore(RolloutRepository):
         rows = self._transaction.execute(select(listed_sites.c.value, *ends), {"sites": texts})
         return {row.value: (row.first, row.last) for row in rows if row.first is not None}
 
-    def load_last_heartbeat(self, site: str) -> datetime | None:
-        """Return the time of a site's last heartbeat, or None."""
-        query = select(func.max(heartbeats.c.at)).where(
+    def load_last_heartbeat(self, site: str) -> int | None:
+        """Return the time of a site's last heartbeat in microseconds, or None."""
+        query = select(func.max(type_coerce(heartbeats.c.at, BigInteger))).where(
             heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
         )
-        at: datetime | None = self._transaction.execute(query).scalar_one()
+        at: int | None = self._transaction.execute(query).scalar_one()
         return at
 
-    def load_heartbeats(self, site: str, *, after: int | None = None) -> Sequence[int]:
-        """Return the times of a site's heartbeats, optionally after a time; in microseconds."""
+    def load_heartbeats(
+        self, site: str, *, after: int | None = None, received_since: datetime | None = None
+    ) -> Sequence[int]:
+        """Return the times of a site's heartbeats in microseconds, ascending.
+
+        Optionally of those after a time, or received since another.
+        """
         at = type_coerce(heartbeats.c.at, BigInteger)
         query = select(at).where(
-            heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
+            heartbeats.c.rollout == self._rollout.number,
+            heartbeats.c.site == site,
+            true() if after is None else at > after,
+            true() if received_since is None else heartbeats.c.received_at >= received_since,
         )
-        if after is not None:
-            query = query.where(at > after)
         return self._transaction.execute(query.order_by(at)).scalars().all()

@@ -129,6 +129,7 @@ SEARCHED_BACK = ARRIVAL_RETENTION / 2
 """Arrivals stamped late are found if not by more; before, ticks may have deleted some."""
 LIVE_END_SLOT = 2**60  # after all other slots: live records have no end
 PING_READ_BACK = timedelta(days=7)  # longer than a pass may be late
+LONGEST_COMMIT = timedelta(hours=1)  # from the receipt of a heartbeat until others see it
 READ_BACK_PERIODS = 3  # in guard spans: one for its reading, one for its recovery
 MIN_NEW_CASES = 1_000  # which a process reads in about 0.05 s
 SNAPSHOTS_PER_DOUBLING = 100  # at most about so many are written until the cases double
@@ -147,7 +148,7 @@ class LiveGuardFeeds:
         self._memory = GuardMemory({}, LiveSiteSigns())
         self._votes: dict[tuple[str, str, str], SiteVotes] = {}
         self._last_votes: tuple[AnswerRecords, IntArray] | None = None
-        self._last_heartbeats: dict[str, int] = {}
+        self._last_heartbeats: dict[str, tuple[int, datetime]] = {}
         self._arrivals = KnownArrivals()
         self._searched_at: datetime | None = None
         self._first_names: Mapping[str, str] = {}  # by which versions are named in memory
@@ -426,17 +427,22 @@ class LiveGuardFeeds:
         return measure_sign_interval(self._memory.signs.read(site).pings) is not None
 
     def load_heartbeats(
-        self, transaction: Transaction, state: RolloutState, sites: Iterable[str]
+        self, transaction: Transaction, state: RolloutState, sites: Iterable[str], at: datetime
     ) -> set[str]:
-        """Load new heartbeats of some sites; return the sites that have any."""
+        """Load heartbeats of some sites that came by `at`; return the sites that have new ones.
+
+        Also those that came late, for a time before others: a process that starts now has them.
+        """
         signs, sites_with_heartbeats = SiteSignStore(transaction, state.rollout), set()
         for site in sites:
-            after = self._last_heartbeats.get(site) or _find_first_ping(signs, site, state)
-            heartbeats = () if after is None else signs.load_heartbeats(site, after=after)
-            if heartbeats:
-                self._memory.signs.add_pings(site, np.array(heartbeats, dtype=np.int64))
-                self._last_heartbeats[site] = heartbeats[-1]
+            last, since = self._last_heartbeats.get(site, (None, None))
+            if (last := last or signs.load_last_heartbeat(site)) is None:
+                continue
+            after = last - _compute_ping_read_back(state.policy)
+            heartbeats = signs.load_heartbeats(site, after=after, received_since=since)
+            if self._memory.signs.add_pings(site, np.array(heartbeats, dtype=np.int64)):
                 sites_with_heartbeats.add(site)
+            self._last_heartbeats[site] = max([last, *heartbeats[-1:]]), at - LONGEST_COMMIT
         return sites_with_heartbeats
 
 
@@ -465,13 +471,9 @@ def _reads_signs(guard: Guard) -> bool:
     return guard.condition.measure.watch is Watch.SIGNS
 
 
-def _find_first_ping(signs: SiteSignStore, site: str, state: RolloutState) -> int | None:
-    """Return after which microsecond a site's signs of life are of use; None without any."""
-    last = signs.load_last_heartbeat(site)
-    if last is None:
-        return None
-    read_back = max(PING_READ_BACK, READ_BACK_PERIODS * _find_longest_period(state.policy))
-    return to_micros(last - read_back)
+def _compute_ping_read_back(policy: Policy) -> int:
+    """Return for how many microseconds before the last one signs of life are of use."""
+    return count_micros(max(PING_READ_BACK, READ_BACK_PERIODS * _find_longest_period(policy)))
 
 
 def _find_read_back(state: RolloutState) -> timedelta:

@@ -261,10 +261,12 @@ class LiveSiteSigns:
             self.cases[str(site)] = self.cases.get(str(site), CaseInstants()).add(new_cases)
             self._signs.pop(str(site), None)
 
-    def add_pings(self, site: str, instants: InstantArray) -> None:
-        """Add signs of life of a site."""
-        self._pings[site] = np.union1d(self._pings.get(site, NO_SIGNS.pings), instants)
+    def add_pings(self, site: str, instants: InstantArray) -> bool:
+        """Add signs of life of a site; return whether any is new."""
+        pings = self._pings.get(site, NO_SIGNS.pings)
+        self._pings[site] = np.union1d(pings, instants)
         self._signs.pop(site, None)
+        return len(self._pings[site]) > len(pings)
 
 
 @dataclass

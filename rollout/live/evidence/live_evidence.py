@@ -116,7 +116,7 @@ class LiveEvidence:
         self._invalidate_sites(arrival_sites)
         due_cells = self._agenda.list_due_cells(state.scope, slot)
         silence_sites = self._list_silence_sites(state.scope, due_cells, arrival_sites)
-        self._invalidate_sites(self._feeds.load_heartbeats(transaction, state, silence_sites))
+        self._invalidate_sites(self._feeds.load_heartbeats(transaction, state, silence_sites, at))
 
     def _restore_snapshot(self, transaction: Transaction, state: RolloutState, slot: int) -> None:
         self._last_slot = restore_evidence(
