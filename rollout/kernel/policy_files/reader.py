@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 from rollout.kernel.calendar.instants import ALWAYS_WINDOW, Window, format_duration
@@ -319,6 +320,18 @@ def _check_blind_share(_: WrittenPolicy, policy: Policy) -> Faults:
             yield DocumentFault(("stages", i, "blind"), text)
 
 
+def _check_stage_order(_: WrittenPolicy, policy: Policy) -> Faults:
+    """Yield stages at which the model decides less than below: narrowing would give it more."""
+    shares = [1 - stage.blind if stage.model_decides else 0.0 for stage in policy.stages]
+    for i, (lower, upper) in enumerate(pairwise(policy.stages), start=1):
+        if shares[i] < shares[i - 1]:
+            text = (
+                f"the model decides less at {upper.id} than below it, at {lower.id}, so narrowing"
+                " would give it more; list stages from the narrowest to the widest"
+            )
+            yield DocumentFault(("stages", i), text)
+
+
 def _check_familiar(_: WrittenPolicy, policy: Policy) -> Faults:
     rule = policy.evidence.familiar
     if rule is None or rule.line is not None:
@@ -361,6 +374,7 @@ SECTION_CHECKS: tuple[PolicyCheck, ...] = (
     (("evidence.grace",), _check_grace),
     (("evidence.sources.vouched",), _check_vouched),
     (("stages.*.blind", "stages.*.audit"), _check_blind_share),
+    (("stages.*.blind", "stages.*.audit"), _check_stage_order),
     (("evidence.familiar", "guards.*.*"), _check_familiar),
     (("evidence.familiar",), _check_familiar_gains),
     (("limits.*.never_above", "limits.*.ends"), _check_limits),
