@@ -480,17 +480,20 @@ def _find_takeover_level(policy: Policy, ladder: Policy) -> int:
 
 def _compare_gates(old: Policy, new: Policy, cell: Cell) -> LooserRules:
     for stage_level, stage in enumerate(new.stages, start=1):
-        gate = new.find_gate(stage_level, cell)
-        if gate is None:
-            continue
-        old_gate = old.find_gate_to(stage.id, cell)
+        gate, old_gate = new.find_gate(stage_level, cell), old.find_gate_to(stage.id, cell)
         if old_gate is None:
-            yield build_looser("gate", stage=stage.id)
+            if gate is not None:
+                yield build_looser("gate", stage=stage.id)
             continue
-        yield from _compare_gate(old_gate, gate)
-        new_conditions = new.list_conditions(stage_level, cell)
-        for condition in old.list_conditions(old.stage_ids.index(stage.id), cell):
-            yield from _compare_condition(stage.id, condition, new_conditions)
+        # without a gate nothing widens to the stage, and a resume to it asks the highest gate's
+        approvals = find_highest_approvals(new) if gate is None else gate.approvals
+        if Counter(old_gate.approvals) - Counter(approvals):
+            yield build_looser("approvals", stage=stage.id, new=approvals, old=old_gate.approvals)
+        if gate is not None:
+            yield from _compare_gate(old_gate, gate)
+            new_conditions = new.list_conditions(stage_level, cell)
+            for condition in old.list_conditions(old.stage_ids.index(stage.id), cell):
+                yield from _compare_condition(stage.id, condition, new_conditions)
 
 
 def _compare_condition(
@@ -514,8 +517,6 @@ def _compare_gate(old: Gate, new: Gate) -> LooserRules:
         new_minimum, old_minimum = getattr(new.minimum, minimum), getattr(old.minimum, minimum)
         if new_minimum < old_minimum:
             yield build_looser(minimum, stage=new.to, new=new_minimum, old=old_minimum)
-    if Counter(old.approvals) - Counter(new.approvals):
-        yield build_looser("approvals", stage=new.to, new=new.approvals, old=old.approvals)
 
 
 def _compare_guards(old: Policy, new: Policy, cell: Cell) -> LooserRules:
