@@ -170,7 +170,7 @@ def parse_decision(form: Form, levers: Sequence[Lever], at: datetime) -> Decisio
                 "unsure": is_unsure,
                 "note": typed.note.strip() or None,
                 "started_at": _parse_begun(typed.begun_at, at),
-                "supersedes": int(typed.supersedes) if typed.supersedes.isdigit() else None,
+                "supersedes": typed.supersedes or None,
             }
         ).to_draft()
     except ValidationError as error:

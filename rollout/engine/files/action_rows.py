@@ -1,6 +1,7 @@
 """Rows of a file of actions, in the form in which clients send actions."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,6 @@ def _build_item(row: Mapping[str, str | None]) -> Mapping[str, Any]:
     item: dict[str, Any] = {
         SENT_NAMES.get(name, name): text for name, text in row.items() if text is not None
     }
-    revision = item.get("revision", "")
-    if revision.isascii() and revision.isdigit():
-        item["revision"] = int(revision)
+    if re.fullmatch("[0-9]{1,18}", item.get("revision", "")):
+        item["revision"] = int(item["revision"])
     return {"kind": "action", **item}

@@ -101,6 +101,7 @@ def test_the_command_imports_predictions_first_and_names_the_file(url, file, tmp
         ([row("c1"), row("c2", at="at noon")], "actions.csv:3: action: 'at noon' is no time"),
         ([row("c1", model_version="")], "names its `version`"),
         ([row("c1", revision="first")], "revision"),
+        ([row("c1", revision="9" * 5000)], "revision"),
     ],
 )
 def test_what_can_not_be_read_names_its_row_and_nothing_is_stored(database, tmp_path, rows, reason):

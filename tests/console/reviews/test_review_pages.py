@@ -182,6 +182,7 @@ def test_whoever_saw_what_the_model_said_elsewhere_undoes_nothing(hall, browser)
     sent = {"lever.alarm": "none", "supersedes": "1"}
     late = browser.submit(form, on=REVIEW, **sent)
     assert late.headers["location"].endswith("?after=fixed")
+    browser.submit(form, 422, on=REVIEW, **sent | {"supersedes": "²"})
 
 
 @pytest.mark.slow
