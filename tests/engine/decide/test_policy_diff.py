@@ -297,6 +297,21 @@ def test_a_looser_policy_is_named_and_the_way_back_is_none(name):
     assert say_looser_rules(new, old) == ()
 
 
+def test_a_site_keeps_its_approvals_when_its_gate_goes():
+    first, last = gates(approvals=TWO_OPERATORS)
+    own = replace(first, approvals=("operator", "safety"), where=at("lake"))
+    elsewhere = replace(first, where=at("creek"))
+    (sentence,) = say_looser_rules(
+        policy(gates=(own, elsewhere, last)), policy(gates=(elsewhere, last))
+    )
+    assert sentence.startswith("supervised is approved by operator, operator, not operator, safety")
+    assert "lake" in sentence
+    assert (
+        say_looser_rules(policy(gates=(first, elsewhere, last)), policy(gates=(elsewhere, last)))
+        == ()
+    )
+
+
 MINIMUMS = {"units", "days", "reviewers"}
 
 
