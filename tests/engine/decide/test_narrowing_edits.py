@@ -1,12 +1,12 @@
 """An edit that one admin may apply lets nothing more happen: whatever is drawn, and edit by edit.
 
 What is judged is what a policy answers in a rollout with grants, not how the edit is compared:
-who decides, which stages may be widened to and who approves it, which stages a stop returns to and
-who approves that, and which evidence opens a gate.
+who decides and for how long, which stages may be widened to and who approves it, which stages a
+stop returns to and who approves that, and which evidence opens a gate.
 """
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date
 from itertools import pairwise
 from random import Random
@@ -143,7 +143,7 @@ DRAWS = {
 
 
 def draw_edit(random, old):
-    """Return a policy with one or two sections drawn anew, or a row of them drawn or left out."""
+    """Return a policy of which one or two sections, rows or fields of a row are drawn anew."""
     for _ in range(random.choice((1, 1, 2))):
         name = random.choice(list(DRAWS))
         drawn, rows = DRAWS[name](random, old), getattr(old, name)
@@ -151,11 +151,20 @@ def draw_edit(random, old):
             place = random.randrange(len(rows))
             before, row, after = rows[:place], rows[place], rows[place + 1 :]
             alike = [each for each in drawn if getattr(each, "id", "") == getattr(row, "id", "")]
-            drawn = random.choice((drawn, before + after, (*before, *alike[:1], *after)))
+            changed = [draw_field(random, row, each) for each in alike[:1] if name != "stages"]
+            choices = (drawn, before + after, (*before, *alike[:1], *after))
+            drawn = random.choice((*choices, *((*before, each, *after) for each in changed * 3)))
+        elif isinstance(drawn, Waves) and rows:
+            drawn = random.choice((drawn, draw_field(random, rows, drawn)))
         old = replace(old, **{name: drawn})
         if not (old.sites and old.windows and old.stages):
             return None
     return mend(old)
+
+
+def draw_field(random, row, drawn):
+    name = random.choice([field.name for field in fields(row)])
+    return replace(row, **{name: getattr(drawn, name)})
 
 
 def mend(drawn):
@@ -211,6 +220,9 @@ def list_permissions(driver):
                     yield "evidence", cell, stage.id, number
         for at in TIMES:
             yield from list_cell_permissions(driver, cell, at)
+    for site in driver.policy.sites:
+        lease = site.lease or driver.policy.lease
+        yield from (("lease", site.id, least) for least in (1, 5, 10) if lease >= least * MINUTE)
     for question in (
         CaseQuestion(site, at, version, key, confidence=0.9)
         for site in driver.policy.sites_by_id
