@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 
+from rollout.engine.decide.permissions import OPERATOR
 from rollout.engine.decide.stops import find_highest_approvals
 from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.calendar.opening_hours import uses_holidays
@@ -487,7 +488,10 @@ def _compare_gates(old: Policy, new: Policy, cell: Cell) -> LooserRules:
             continue
         # without a gate nothing widens to the stage, and a resume to it asks the highest gate's
         approvals = find_highest_approvals(new) if gate is None else gate.approvals
-        if Counter(old_gate.approvals) - Counter(approvals):
+        lost_groups = Counter(old_gate.approvals) - Counter(approvals)
+        if gate is None and len(approvals) >= len(old_gate.approvals):
+            del lost_groups[OPERATOR]  # somebody of another group is asked instead
+        if lost_groups:
             yield build_looser("approvals", stage=stage.id, new=approvals, old=old_gate.approvals)
         if gate is not None:
             yield from _compare_gate(old_gate, gate)

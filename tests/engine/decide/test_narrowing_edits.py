@@ -291,4 +291,6 @@ def test_an_edit_that_loosens_nothing_lets_nothing_more_happen(seed):
         assert driver.policy.hash == new.hash, "nobody has to approve it"
         assert set(list_permissions(driver)) <= permissions
         for asked, people in list_needs(driver, stop).items():
-            assert not Counter(needs.get(asked, ())) - Counter(people), (asked, needs[asked])
+            lost = Counter(needs.get(asked, ())) - Counter(people)
+            assert len(people) >= len(needs.get(asked, ())), (asked, lost)
+            assert lost.keys() <= {"operator"}, "somebody of another group may stand for one"
