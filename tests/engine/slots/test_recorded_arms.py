@@ -30,7 +30,7 @@ def test_the_salt_of_the_record_gives_its_arms(tmp_path):
     "change",
     [
         {"salt": bytes([7]) * 32},
-        {"policy": QUICK.replace("share: 10%, audit", "share: 60%, audit")},
+        {"policy": QUICK.replace("share: 10%, audit", "share: 40%, audit")},
     ],
 )
 def test_another_salt_or_share_is_refused(tmp_path, change):
