@@ -464,9 +464,9 @@ class PolicyBase:
         bool,
         Key("Flag", "true raises proposals and applies none: a dress rehearsal."),
     ] = False
-    expect: Annotated[
-        TrafficExpectation, Key("", "Expected traffic, for plan, and for guards at first.")
-    ] = TrafficExpectation()
+    expect: Annotated[TrafficExpectation, Key("", "Expected traffic, for plan and guards.")] = (
+        TrafficExpectation()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
