@@ -241,8 +241,7 @@ def recognise_senders(
     the case and after the decision, in microseconds. `decided` is how many cases were decided.
     """
     times = [delay for delay, _ in delays]
-    after_decisions = [delay for _, delay in delays]
-    summary = (max(times), max(after_decisions), median(times))
+    summary = (max(times), max(delay for _, delay in delays), median(times))
     after_case, after_decision, middle = (timedelta(microseconds=delay) for delay in summary)
     is_backtest = middle > LONGEST_OFFLINE
     return _recognise(

@@ -442,8 +442,7 @@ def clear_outliers(records: RecordFrames, now: datetime | None) -> RecordFrames:
         if outliers.column == "cases occurred":
             is_far = pl.col("occurred_at").is_in(times)
             times_left = pl.when(~is_far).then("occurred_at").alias("occurred_at")
-            cases = cleared.cases.with_columns(times_left)
-            cleared = replace(cleared, cases=cases)
+            cleared = replace(cleared, cases=cleared.cases.with_columns(times_left))
         else:
             is_far = pl.col("at").is_in(times)
             decisions = cleared.decisions.with_columns(pl.when(~is_far).then("at").alias("at"))

@@ -144,8 +144,7 @@ class ConditionFacts:
     def describe_need(self) -> str:
         """Describe an unmet condition; the estimate alone may be within the threshold."""
         is_near = self.estimate is not None and self.is_estimate_met
-        evidence = "more evidence for " if is_near else ""
-        return f"the gate needs {evidence}{self.condition}"
+        return f"the gate needs {'more evidence for ' if is_near else ''}{self.condition}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -331,8 +331,7 @@ def _describe_latest_point(path: EvidenceSeries) -> str:
     bound = format_bound_value(path.measure, path.bound[-1], path.threshold, at_least=path.at_least)
     estimate = format_estimate(path.measure, path.estimate[-1])
     is_mean = is_amount(path.measure) and not is_difference(path.measure)
-    mean = f"mean {estimate}" if is_mean else estimate
-    values = f"{mean}, {direction} {bound}"
+    values = f"{'mean ' if is_mean else ''}{estimate}, {direction} {bound}"
     threshold = format_threshold(path.measure, path.threshold)
     return f"{values}; threshold {threshold} {'met' if is_met else 'not met'}, n {path.n[-1]:,}"
 
