@@ -127,7 +127,7 @@ def test_a_lower_ceiling_cuts_at_once_and_the_grants_stay(limit):
 
 def test_a_grant_above_the_ceiling_comes_back_by_approvals_alone_also_without_a_gate():
     rollout = autonomous()
-    rollout.edit(policy(limits=(Limit(never_above="supervised"),)))
+    rollout.edit(policy(limits=(Limit(never_above="supervised", where=Where(("creek",))),)))
     elsewhere = replace(gates()[1], where=Where(sites=("lake",)))
     assert kinds(rollout.edit(policy(gates=(gates()[0], elsewhere)))) == ["ProposalRaised"]
     assert rollout.stage() == "supervised"
