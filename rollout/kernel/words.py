@@ -383,7 +383,6 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "days": "{stage} requires {new} days instead of {old}",
         "decides": "at {stage} the model decides, where a human confirmed",
         "decisions": "decisions that {account} sends for {reviewers} are evidence",
-        "earlier-wave": "another wave to wait for: {sites}",
         "episode-span": "episodes are cut shorter, so bursts count more often",
         "expect": "guards on shares of records expect more traffic, so at first they alarm later",
         "familiar-line": "less agreement makes a value familiar: {new:%} instead of {old:%}, first"
@@ -416,6 +415,7 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "number": "lever {lever}: a wider range or tolerance of its number",
         "observe": "proposals are applied, where they were only raised",
         "open": "silence of {site} counts in other hours: {hours}",
+        "other-wave": "another wave to wait for: {sites}",
         "outcome": "outcome {outcome} is measured otherwise: {new:outcome}, instead of"
         " {old:outcome}",
         "outcomes": "outcomes that {account} sends are evidence",

@@ -89,7 +89,7 @@ def compare_waves(old: Policy, new: Policy) -> Iterator[LooserRule]:
         return
     yield from _compare_wave_rules(old.waves, new.waves, new)
     if moved_sites := tuple(site.id for site in new.sites if _waits_otherwise(old, new, site)):
-        yield build_looser("earlier-wave", sites=moved_sites)
+        yield build_looser("other-wave", sites=moved_sites)
     stages = (old.waves.stage, new.waves.stage)
     exits = ((_find_wave_exit(old, new, site, stages), site.id) for site in old.sites)
     for day, sites in group_pairs(exits).items():
@@ -215,8 +215,7 @@ def _compare_cells(old: Policy, new: Policy) -> LooserRules:
         if len(cells) == len(shared_cells):
             yield looser
         else:
-            others = max(len(cells) - NAMED_CELLS, 0)
-            yield replace(looser, cells=tuple(cells[:NAMED_CELLS]), others=others)
+            yield replace(looser, cells=tuple(cells[:NAMED_CELLS]), others=len(cells[NAMED_CELLS:]))
 
 
 # Levers
@@ -346,7 +345,7 @@ def _compare_file_readings(old: Policy, new: Policy) -> LooserRules:
     if (
         _reads_as_blind(new)
         and not _reads_as_blind(old)
-        and new.evidence.outside_blind <= old.evidence.outside_blind  # else it is told already
+        and not (new.evidence.outside_blind and not old.evidence.outside_blind)  # said already
     ):
         yield build_looser("files-blind")
 
@@ -473,7 +472,8 @@ def _compare_engine(old: Policy, new: Policy) -> LooserRules:
 
 def _find_takeover_level(policy: Policy, ladder: Policy) -> int:
     """Return the takeover's level in `ladder`, the highest for `same-stage`."""
-    return (*ladder.stage_ids, policy.takeover).index(policy.takeover)
+    levels = {stage: level for level, stage in enumerate(ladder.stage_ids)}
+    return levels.get(policy.takeover, len(levels))
 
 
 # Rules of a cell
