@@ -225,6 +225,17 @@ def test_nobody_waits_while_the_rows_of_a_name_are_looked_for(database, other, m
     assert writes.count("find_batch") == 3 + len(BATCHED_COLUMNS)
 
 
+def test_a_batch_of_a_name_begins_after_the_one_before(database):
+    fill(database)
+    store(database, [decide(f"c-{n}", "wren") for n in range(3)])
+    with database.begin_read() as transaction:
+        names = RolloutNames(transaction, Rollouts(transaction).find("ramps"))
+        first = names.find_batch(decisions.c.reviewer, "wren", after=(), limit=2)
+        rest = names.find_batch(decisions.c.reviewer, "wren", after=first, limit=2)
+    assert (len(first), len(rest)) == (2, 1)
+    assert max(first) < rest[0]
+
+
 def test_an_account_is_erased_by_its_own_spelling_with_what_it_decided_under_others(database):
     fill(database)
     store(database, [decide("c-0", "Bo"), decide("c-0", "BO")])
