@@ -142,13 +142,13 @@ def delete_texts_by(transaction: Transaction, rollout: Rollout, account: str) ->
 def delete_rejected(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
     """Delete the rejected records that have one of the words."""
     rows = find_rows(transaction, rollout, rejected_records, [rejected_records.c.body], words)
-    spellings = [spelling for word in words for spelling in list_spellings(word)]
     query = select(rejected_records.c.id).where(
-        rejected_records.c.rollout == rollout.number, rejected_records.c.key.in_(spellings)
+        rejected_records.c.rollout == rollout.number,
+        rejected_records.c.key.in_(_list_all_spellings(words)),
     )
     ids = {*(row["id"] for row in rows), *transaction.execute(query).scalars()}
-    for number in ids:
-        transaction.execute(delete(rejected_records).where(rejected_records.c.id == number))
+    is_gone = rejected_records.c.id.in_(select_numbers(transaction, ids))
+    transaction.execute(delete(rejected_records).where(is_gone))
     return len(ids)
 
 
@@ -156,18 +156,15 @@ def clear_deliveries(transaction: Transaction, rollout: Rollout, words: Collecti
     """Replace the introductions of deliveries that have one of the words."""
     texts = {"intro": ERASED_INTRO, "subject": ERASED_INTRO}
     columns = [deliveries.c[name] for name in texts]
-    rows = find_rows(transaction, rollout, deliveries, columns, words)
-    for row in rows:
-        transaction.execute(update(deliveries).where(deliveries.c.id == row["id"]).values(texts))
-    return len(rows)
+    ids = [row["id"] for row in find_rows(transaction, rollout, deliveries, columns, words)]
+    has_words = deliveries.c.id.in_(select_numbers(transaction, ids))
+    return transaction.execute(update(deliveries).where(has_words).values(texts)).rowcount
 
 
 def delete_responses(transaction: Transaction, words: Collection[str]) -> None:
     """Delete stored responses that have one of the words; a retry is executed again."""
-    query = select(idempotency_keys).where(_match_any(idempotency_keys.c.response_body, words))
-    for row in transaction.execute(query).mappings().all():
-        same_row = (column == row[column.name] for column in idempotency_keys.primary_key)
-        transaction.execute(delete(idempotency_keys).where(*same_row))
+    may_have_words = _match_any(idempotency_keys.c.response_body, words)
+    transaction.execute(delete(idempotency_keys).where(may_have_words))
 
 
 def find_rows(
@@ -178,25 +175,26 @@ def find_rows(
     words: Collection[str],
 ) -> list[RowMapping]:
     """Return the rows that have one of the words, each once; the table is read once."""
-    if not columns:
-        return []
-    spellings = [spelling for word in words for spelling in list_spellings(word)]
     is_near = or_(*(_match_any(column, words) for column in columns))
     query = select(table).where(table.c.rollout == rollout.number, is_near)
     return [
         row
         for row in transaction.execute(query).mappings().all()
-        if any(
-            contains_word(row[column.name] or "", spelling)
-            for column in columns
-            for spelling in spellings
-        )
+        if any(_has_any(row[column.name], words) for column in columns)
     ]
 
 
 def _match_any(column: Column[str], words: Collection[str]) -> ColumnElement[bool]:
-    spellings = (spelling for word in words for spelling in list_spellings(word))
-    return or_(false(), *(column.contains(spelling, autoescape=True) for spelling in spellings))
+    has_spelling = (column.contains(each, autoescape=True) for each in _list_all_spellings(words))
+    return or_(false(), *has_spelling)
+
+
+def _has_any(text: str | None, words: Collection[str]) -> bool:
+    return any(contains_word(text or "", spelling) for spelling in _list_all_spellings(words))
+
+
+def _list_all_spellings(words: Collection[str]) -> list[str]:
+    return [spelling for word in words for spelling in list_spellings(word)]
 
 
 TextPair = tuple[str | None, str | None]  # `attribute_values` and `slices` of a unit
@@ -556,6 +554,12 @@ BATCHED_COLUMNS: Final[tuple[NameColumn, ...]] = (
     reviews.c.reviewer,
 )
 """The columns with names whose tables grow with the cases."""
+TEXT_COLUMNS: Final[tuple[NameColumn, ...]] = tuple(
+    table.c[name]
+    for table, schema in SCHEMAS.items()
+    for name in schema.list_personal(Personal.TEXT)
+)
+"""The free texts of records, which may have a name in them."""
 SMALL_COLUMNS: Final[tuple[Column[str], ...]] = (
     cleanings.c.by,
     baselines.c.imported_by,
@@ -565,13 +569,19 @@ SMALL_COLUMNS: Final[tuple[Column[str], ...]] = (
 )
 OPEN_TASK: Final = "open"
 GOLD_TEXTS: Final = RECORD_SCHEMAS[Decision].list_personal(Personal.TEXT)
-RecordHash = tuple[int, bytes]
 RowKeys = Sequence[tuple[Any, ...]]
 
 
 def _list_key_columns(table: Table) -> list[Column[Any]]:
     """Return the columns that identify a row in its rollout."""
     return [column for column in table.primary_key if column.name != "rollout"]
+
+
+def _match_name(column: NameColumn, name: str) -> ColumnElement[bool]:
+    """Match the name; in a text what may be it, as a word or a part of one."""
+    return (
+        _match_any(column, list_name_spellings(name)) if column in TEXT_COLUMNS else column == name
+    )
 
 
 class RolloutNames(RolloutRepository):
@@ -586,19 +596,19 @@ class RolloutNames(RolloutRepository):
         return sorted(names - {None, ""})
 
     def find_batch(self, column: NameColumn, name: str, *, after: RowKeys, limit: int) -> RowKeys:
-        """Return keys of rows with the name in a batched column: the first ones after others."""
+        """Return keys of rows that may have the name in a column: the first ones after others."""
         key = tuple_(*_list_key_columns(column.table))
         query = select(*key).where(
             column.table.c.rollout == self._rollout.number,
-            column == name,
+            _match_name(column, name),
             key > after[-1] if after else true(),
         )
         return [tuple(row) for row in self._transaction.execute(query.order_by(*key).limit(limit))]
 
     def replace_batch(
-        self, column: NameColumn, keys: RowKeys, name: str, pseudonym: str, *, revision: int
+        self, column: NameColumn, keys: RowKeys, name: str, pseudonym: str, revision: int
     ) -> ErasedContents:
-        """Replace the name in those of some rows that have it still.
+        """Replace the name in those of some rows that have it still; texts with it are deleted.
 
         Open tasks of the name are free afterwards. `revision` is that of the event, which belongs
         into this transaction.
@@ -606,15 +616,18 @@ class RolloutNames(RolloutRepository):
         self._free_tasks(name)
         query = select(column.table).where(
             column.table.c.rollout == self._rollout.number,
-            column == name,
+            _match_name(column, name),
             tuple_(*_list_key_columns(column.table)).in_(keys),
         )
         rows = self._transaction.execute(query).mappings().all()
+        if column in TEXT_COLUMNS:
+            words = list_name_spellings(name)
+            rows = [row for row in rows if _has_any(row[column.name], words)]
         digest = self._replace_rows(column, rows, pseudonym, revision)
         return ErasedContents((), {column.table.name: len(rows)} if rows else {}, digest)
 
-    def replace_rest(self, name: str, pseudonym: str, *, revision: int) -> ErasedContents:
-        """Replace the name in small tables, and delete the texts that have or are by it."""
+    def replace_rest(self, name: str, pseudonym: str) -> ErasedContents:
+        """Replace the name in small tables, and delete their texts that have or are by it."""
         counts: Counter[str] = Counter()
         words = list_name_spellings(name)
         self._free_tasks(name)
@@ -624,13 +637,6 @@ class RolloutNames(RolloutRepository):
                 values = {column.name: pseudonym}
                 counts[column.table.name] += self._change_rows(column, name, **values)
             counts["rejected_records"] += delete_rejected(self._transaction, self._rollout, words)
-        hashes: list[RecordHash] = []
-        for table, schema in SCHEMAS.items():
-            columns = [table.c[name] for name in schema.list_personal(Personal.TEXT)]
-            rows = find_rows(self._transaction, self._rollout, table, columns, words)
-            hashes += self._clear_records(schema, rows, {})
-            counts[table.name] += len(rows)
-        digest = ErasedHashes(self._transaction, self._rollout).store(hashes, revision=revision)
         counts["ledger_texts"] += delete_texts_by(self._transaction, self._rollout, pseudonym)
         counts["ledger_texts"] += delete_ledger_texts(self._transaction, self._rollout, words)
         counts["deliveries"] += clear_deliveries(self._transaction, self._rollout, words)
@@ -641,7 +647,7 @@ class RolloutNames(RolloutRepository):
         self._transaction.execute(
             delete(report_requests).where(report_requests.c.principal == name)
         )
-        return ErasedContents((), {table: n for table, n in counts.items() if n}, digest)
+        return ErasedContents((), {table: n for table, n in counts.items() if n}, "")
 
     def _free_tasks(self, name: str) -> None:
         self._change_rows(
@@ -657,7 +663,8 @@ class RolloutNames(RolloutRepository):
     ) -> str:
         """Replace the name in rows, and return the digest of changed records."""
         if schema := SCHEMAS.get(column.table):
-            hashes = self._clear_records(schema, rows, {column.name: pseudonym})
+            replaced = {} if column in TEXT_COLUMNS else {column.name: pseudonym}
+            hashes = self._clear_records(schema, rows, replaced)
             return ErasedHashes(self._transaction, self._rollout).store(hashes, revision=revision)
         with open_purge(self._transaction):
             for row in rows:
@@ -669,7 +676,7 @@ class RolloutNames(RolloutRepository):
 
     def _clear_records(
         self, schema: RecordSchema, rows: Sequence[RowMapping], values: Mapping[str, str]
-    ) -> list[RecordHash]:
+    ) -> list[tuple[int, bytes]]:
         """Clear personal texts of records and the random bytes of their hashes; return these."""
         cleared = {**schema.list_personal(Personal.TEXT), **values, "salt": None}
         with open_purge(self._transaction):

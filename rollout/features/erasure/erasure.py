@@ -28,6 +28,7 @@ from rollout.data.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.erasure.contents import (
     BATCHED_COLUMNS,
+    TEXT_COLUMNS,
     CaseContents,
     EarlierHolders,
     ErasedContents,
@@ -129,22 +130,38 @@ class ErasureRequest:
 PartFilter = Callable[[Any], bool]
 
 
-def erase_from_reports(
+def list_untouched_reports(
     transaction: Transaction, rollout: Rollout, is_erased: PartFilter
+) -> Collection[int]:
+    """Return the numbers of the reports without parts to erase; sealed, they stay so.
+
+    Call it before the transaction that erases: many reports take long.
+    """
+    store = ReportStore(transaction, rollout)
+    parts = ((number, _erase_parts(store, number, is_erased)) for number in store.list_numbers())
+    return {number for number, erased in parts if not erased}
+
+
+def erase_from_reports(
+    transaction: Transaction, rollout: Rollout, is_erased: PartFilter, untouched: Collection[int]
 ) -> tuple[int, ...]:
-    """Erase parts of all reports; return the numbers of the changed ones.
+    """Erase parts of all reports but the untouched ones; return the numbers of the changed ones.
 
     Reports are read one at a time.
     """
     store, changed_numbers = ReportStore(transaction, rollout), []
     for number in store.list_numbers():
-        report = store.get(number)
-        erased = report and erase_parts(report.body, report.divergences, is_erased)
+        erased = None if number in untouched else _erase_parts(store, number, is_erased)
         if erased:
             with open_purge(transaction):
                 store.replace_content(number, *erased)
             changed_numbers.append(number)
     return tuple(changed_numbers)
+
+
+def _erase_parts(store: ReportStore, number: int, is_erased: PartFilter) -> tuple[str, str] | None:
+    report = store.get(number)
+    return erase_parts(report.body, report.divergences, is_erased) if report else None
 
 
 def match_words(words: Collection[str]) -> PartFilter:
@@ -252,10 +269,11 @@ def erase_case_batch(
         earlier = CaseContents(transaction, state.rollout).find_value_holders(
             keys, state.policy.evidence.episode_span
         )
+        untouched = list_untouched_reports(transaction, state.rollout, match_cases_of(keys))
 
     def _erase() -> ErasureResult:
         with database.begin_write() as transaction:
-            event = erase_contents(transaction, request, keys, earlier, episode)
+            event = erase_contents(transaction, request, keys, earlier, untouched, episode)
         return ErasureResult(
             CASE,
             cases=len(event.keys),
@@ -271,6 +289,7 @@ def erase_contents(
     request: ErasureRequest,
     keys: Collection[str],
     earlier: EarlierHolders,
+    untouched: Collection[int] = (),
     episode: str = "",
 ) -> CasesErased:
     """Erase the contents of cases, and append the event, which is returned."""
@@ -285,7 +304,7 @@ def erase_contents(
         episode_span=state.policy.evidence.episode_span,
         earlier=earlier,
     )
-    reports = erase_from_reports(transaction, state.rollout, match_cases_of(keys))
+    reports = erase_from_reports(transaction, state.rollout, match_cases_of(keys), untouched)
     faults.reach_point("purge.deleted")
     tables = tuple(sorted(erased.counts))
     event = CasesErased(
@@ -332,7 +351,10 @@ def erase_name(database: Database, request: ErasureRequest, name: str) -> Erasur
         for rollout in rollouts:
             wait_for_batches(transaction, rollout)
         if not request.rollout:
-            _check_account(transaction, request, name)
+            with transaction.rehearse():  # raises before anything is changed
+                erase_account(
+                    transaction, request.caller, name, reason=request.reason, at=request.at
+                )
         pseudonym = Accounts(transaction).add_names([name]).find_id(name)
         for rollout in rollouts:
             refuse_name(transaction, rollout, name)
@@ -401,16 +423,10 @@ def _find_rollouts(database: Database, request: ErasureRequest, name: str) -> Se
     )
 
 
-def _check_account(transaction: Transaction, request: ErasureRequest, name: str) -> None:
-    """Raise the errors of erasing the account before anything is changed."""
-    with transaction.rehearse():
-        erase_account(transaction, request.caller, name, reason=request.reason, at=request.at)
-
-
 def _erase_batches(
     database: Database, request: ErasureRequest, rollout: Rollout, subject: _ErasedName
 ) -> int:
-    """Replace the name in the tables that grow with cases; return the number of rows.
+    """Replace the name in the tables that grow with cases, and in their texts; return the rows.
 
     A batch's rows are looked for before its transaction, after those of the batch before: nobody
     waits for that. A refused name comes into no further row.
@@ -418,10 +434,17 @@ def _erase_batches(
 
     def _erase_batch(column: NameColumn, keys: RowKeys) -> int:
         with database.begin_write() as transaction:
-            return _erase_rows(transaction, request, rollout, subject, column, keys)
+            replace_names = partial(
+                RolloutNames(transaction, rollout).replace_batch,
+                column,
+                keys,
+                subject.name,
+                subject.replacement,
+            )
+            return _append_erasure(transaction, request, rollout, subject, replace_names)
 
     rows = 0
-    for column in BATCHED_COLUMNS:
+    for column in (*BATCHED_COLUMNS, *TEXT_COLUMNS):
         keys: RowKeys = ()
         while keys := _find_batch(database, rollout, subject, column, keys):
             rows += retry_on_stale_revision(partial(_erase_batch, column, keys))
@@ -437,52 +460,21 @@ def _find_batch(
         )
 
 
-def _erase_rows(
+def _append_erasure(
     transaction: Transaction,
     request: ErasureRequest,
     rollout: Rollout,
     subject: _ErasedName,
-    column: NameColumn | None = None,
-    keys: RowKeys = (),
+    erase: Callable[[int], ErasedContents],
 ) -> int:
-    """Replace the name in rows of a column, or in the rest and in reports; return the number."""
+    """Erase a part for the revision of its event, and append the event; return the rows."""
     transaction.tally.announce(rollout.name, NameErased.__name__)
     revision = load_rollout_state(transaction, rollout.name).scope.revision
-    names, texts = RolloutNames(transaction, rollout), (subject.name, subject.replacement)
-    if column is not None:
-        erased = names.replace_batch(column, keys, *texts, revision=revision + 1)
-    else:
-        erased = names.replace_rest(*texts, revision=revision + 1)
-        erased = _erase_in_reports(transaction, rollout, subject, erased)
+    erased = erase(revision + 1)
     if not erased.counts:
         return 0
-    event = _build_event(transaction, request, rollout, subject, erased)
-    Ledger(transaction, rollout).append(
-        [event], after=revision, access_head=request.caller.access_head
-    )
-    return sum(event.counts)
-
-
-def _erase_in_reports(
-    transaction: Transaction, rollout: Rollout, subject: _ErasedName, erased: ErasedContents
-) -> ErasedContents:
-    """Erase the name from sealed reports, and add their number to the counts."""
-    reports = erase_from_reports(
-        transaction, rollout, match_words(list_name_spellings(subject.name))
-    )
-    counts = {"reports": len(reports)} if reports else {}
-    return replace(erased, counts={**erased.counts, **counts})
-
-
-def _build_event(
-    transaction: Transaction,
-    request: ErasureRequest,
-    rollout: Rollout,
-    subject: _ErasedName,
-    erased: ErasedContents,
-) -> NameErased:
     tables = tuple(sorted(erased.counts))
-    return NameErased(
+    event = NameErased(
         at=request.at,
         by=request.caller.name,
         pseudonym=subject.pseudonym,
@@ -492,6 +484,25 @@ def _build_event(
         records_digest=erased.records_digest,
         reason=request.reason,
     )
+    Ledger(transaction, rollout).append(
+        [event], after=revision, access_head=request.caller.access_head
+    )
+    return sum(event.counts)
+
+
+def _erase_rest(
+    transaction: Transaction,
+    rollout: Rollout,
+    subject: _ErasedName,
+    untouched: Collection[int],
+    _revision: int,
+) -> ErasedContents:
+    """Replace the name in small tables and in the touched reports, and delete texts with it."""
+    rest = RolloutNames(transaction, rollout).replace_rest(subject.name, subject.replacement)
+    has_name = match_words(list_name_spellings(subject.name))
+    reports = erase_from_reports(transaction, rollout, has_name, untouched)
+    counts = {"reports": len(reports)} if reports else {}
+    return replace(rest, counts={**rest.counts, **counts})
 
 
 def _finish(
@@ -508,10 +519,20 @@ def _finish(
         elsewhere = _list_names(
             transaction, (each for each in Rollouts(transaction).list_all() if each not in rollouts)
         )
+        words = {word for subject in subjects for word in list_name_spellings(subject.name)}
+        untouched = [
+            list_untouched_reports(transaction, rollout, match_words(words)) for rollout in rollouts
+        ]
     with database.begin_write() as transaction:
         rows = sum(
-            _erase_rows(transaction, request, rollout, subject)
-            for rollout in rollouts
+            _append_erasure(
+                transaction,
+                request,
+                rollout,
+                subject,
+                partial(_erase_rest, transaction, rollout, subject, numbers),
+            )
+            for rollout, numbers in zip(rollouts, untouched, strict=True)
             for subject in subjects
         )
         subject = subjects[0]

@@ -10,7 +10,12 @@ from msgspec import structs
 from sqlalchemy import select
 
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.erasure.contents import BATCHED_COLUMNS, RolloutNames, compact_database
+from rollout.data.erasure.contents import (
+    BATCHED_COLUMNS,
+    TEXT_COLUMNS,
+    RolloutNames,
+    compact_database,
+)
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.projection_check import find_differences
 from rollout.data.records.external_keys import EPISODE, ExternalKeys
@@ -129,9 +134,12 @@ def test_an_erased_user_leaves_no_trace_and_everything_verifies(database):
 )  # fmt: skip
 def test_a_note_that_writes_the_name_as_prose_does_is_deleted(database, name, note):
     fill(database)
+    other_note = "rosalinde and a.rosalind-2 saw émiles"
     store(database, [decide("c-0", name), decide("c-1", "wren", note)])
+    store(database, [decide("c-2", "wren", other_note)])
     erase_name(database, REQUEST, name)
     assert find_traces(database, note) == []
+    assert find_traces(database, other_note) == ["decisions.note"]
     with database.begin_read() as transaction:
         rows = transaction.execute(select(decisions.c.reviewer)).scalars().all()
     assert "wren" in rows
@@ -222,7 +230,7 @@ def test_nobody_waits_while_the_rows_of_a_name_are_looked_for(database, other, m
         monkeypatch.setattr(RolloutNames, read.__name__, write_first(read))
     assert erase_name(database, REQUEST, "wren").rows == 3
     assert find_traces(database, "wren") == []
-    assert writes.count("find_batch") == 3 + len(BATCHED_COLUMNS)
+    assert writes.count("find_batch") == 3 + len(BATCHED_COLUMNS) + len(TEXT_COLUMNS)
 
 
 def test_a_batch_of_a_name_begins_after_the_one_before(database):

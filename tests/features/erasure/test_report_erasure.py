@@ -1,12 +1,16 @@
 """Cases and names leave sealed reports, which still verify."""
 
 import json
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.reports.reports import ReportStore
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
@@ -19,7 +23,7 @@ from tests.data.conftest import database, url
 from tests.data.databases import on_sqlite
 from tests.factories import DAY, NOON
 from tests.features.erasure.traces import find_traces
-from tests.features.reports.test_builder import VIEWER, bears, make, send
+from tests.features.reports.test_builder import VIEWER, WEEK, bears, make, send
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +96,40 @@ def test_a_picture_is_shown_from_the_case_and_never_sealed(bears):
     erase_case(bears, REQUEST, "case-3")
     assert find_traces(bears, picture) == []
     assert picture not in archive.format_report(load_report(bears, made.number), "html").decode()
+
+
+@on_sqlite
+@pytest.mark.parametrize(("erase", "subject"), [(erase_case, "case-3"), (erase_name, "ana\nroe")])
+def test_nobody_waits_while_reports_without_the_subject_are_read(
+    bears, monkeypatch, erase, subject
+):
+    """A report that has it is read once more, in the transaction that erases."""
+    decision = Decision(
+        key="case-3", reviewer="ana\nroe", answers={"alarm": "none"}, exposure="blind", revision=2
+    )
+    send(bears, decision, received=NOON + timedelta(hours=4))
+    with_it = make(bears, NOON + DAY).number
+    earlier = replace(WEEK, since=NOON - 3 * DAY, until=NOON - DAY)
+    without = make(bears, NOON + DAY, asked=earlier).number
+    reads, writing = [], []
+    load, begin = ReportStore.get, Database.begin_write
+
+    def load_noting(store, number):
+        reads.append((number, bool(writing)))
+        return load(store, number)
+
+    @contextmanager
+    def begin_noting(database, *arguments, **options):
+        with begin(database, *arguments, **options) as transaction:
+            writing.append(transaction)
+            yield transaction
+            writing.pop()
+
+    monkeypatch.setattr(ReportStore, "get", load_noting)
+    monkeypatch.setattr(Database, "begin_write", begin_noting)
+    assert erase(bears, REQUEST, subject).rows
+    assert reads == [(with_it, False), (without, False), (with_it, True)]
+    assert find_traces(bears, subject) == []
 
 
 @pytest.mark.slow
