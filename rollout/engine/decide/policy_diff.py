@@ -34,7 +34,7 @@ def compare_familiarity(old: Policy, new: Policy) -> Iterator[LooserRule]:
         yield build_looser("unfamiliar-cases")
         return
     yield from _compare_attributes(old_rule, new_rule)
-    if new_rule.at_least < old_rule.at_least:
+    if new_rule.at_least != old_rule.at_least:  # more units forget a fall later
         yield build_looser("familiar-units", new=new_rule.at_least, old=old_rule.at_least)
     for cell in (cell for cell in new.cells if cell in old.cell_set):
         old_line, new_line = (
@@ -316,27 +316,22 @@ def _is_longer(old: timedelta | None, new: timedelta | None) -> bool:
 
 def _compare_evidence(old: Policy, new: Policy) -> LooserRules:
     old_rules, new_rules = old.evidence, new.evidence
-    if old_rules.unit == "episode" and new_rules.unit == "case":
-        yield build_looser("unit")
-    # without a span, records without an episode don't count: a new one is shorter
-    if old_rules.unit == new_rules.unit == "episode" and _is_longer(
-        new_rules.episode_span, old_rules.episode_span
+    for kind in ("unit", "grace", "releases", "verdicts"):  # either way some records tell more
+        values = {"new": getattr(new_rules, kind), "old": getattr(old_rules, kind)}
+        if values["new"] != values["old"]:
+            yield build_looser(kind, **values)
+    if old_rules.unit == new_rules.unit == "episode" and (
+        new_rules.episode_span != old_rules.episode_span
     ):
         yield build_looser("episode-span")
-    if new_rules.grace != old_rules.grace:
-        yield build_looser("grace", new=new_rules.grace, old=old_rules.grace)
     if new_rules.missing_at_most > old_rules.missing_at_most:
         yield build_looser("missing", new=new_rules.missing_at_most)
-    if new_rules.releases != old_rules.releases:
-        yield build_looser("releases", new=new_rules.releases, old=old_rules.releases)
-    if new_rules.verdicts < old_rules.verdicts:
-        yield build_looser("verdicts", new=new_rules.verdicts, old=old_rules.verdicts)
     if new_rules.outside_blind and not old_rules.outside_blind:
         yield build_looser("outside-blind")
     yield from _compare_sources(old_rules.sources, new_rules.sources)
     yield from _compare_versions(old, new)
     yield from compare_familiarity(old, new)
-    if _is_lower(old_rules.lowest_floor, new_rules.lowest_floor):
+    if new_rules.lowest_floor != old_rules.lowest_floor:
         yield build_looser("lowest-floor")
     yield from compare_floors(old_rules, new_rules)
 
@@ -389,11 +384,6 @@ def _compare_registering(old: EvidenceSources, new: EvidenceSources) -> LooserRu
     for account in dict.fromkeys(new.cases or ()):
         if not old.registers(account):
             yield build_looser("cases", account=account)
-
-
-def _is_lower(old: float | None, new: float | None) -> bool:
-    """Return whether a minimum fell; None is no minimum."""
-    return old is not None and (new is None or new < old)
 
 
 # Stages and sites

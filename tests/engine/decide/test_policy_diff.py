@@ -218,19 +218,12 @@ LOOSER = {
     "tick": ({"tick": HOUR}, {"tick": 2 * HOUR}, "guards look less often, every 2h"),
     "takeover": ({}, {"takeover": "supervised"}, "a challenger may take over at a lower stage"),
     "missing": (evidence(), evidence(missing_at_most=0.2), "more units may lack a decision: 20 %"),
-    "verdicts": (evidence(verdicts=3), evidence(), "fewer reviewers judge a unit: 1 instead"),
     "outside": (evidence(), evidence(outside="blind"), "decisions made elsewhere count"),
-    "floor": (evidence(confidence_floor=0.8), evidence(), "the model decides less sure cases"),
     "familiar": (evidence(familiar=FORMS), evidence(), "cases with unfamiliar attribute values"),
     "familiar attributes": (
         evidence(familiar=replace(FORMS, attributes=(*FORMS.attributes, LIGHT))),
         evidence(familiar=FORMS),
         "the model decides cases with unfamiliar values of light",
-    ),
-    "familiar units": (
-        evidence(familiar=FORMS),
-        evidence(familiar=replace(FORMS, at_least=19)),
-        "fewer judged units make a value familiar: 19 instead of 20",
     ),
     "familiar line": (
         evidence(familiar=FORMS) | guard(),
@@ -243,12 +236,6 @@ LOOSER = {
         "records go after 1d: no guard sees a harm that is told of them later",
     ),
     "retention at all": ({}, {"retention": Retention(DAY)}, "records go after 1d"),
-    "unit": ({"evidence": EPISODES}, evidence(), "each case of a burst counts"),
-    "span": (
-        {"evidence": EPISODES},
-        {"evidence": replace(EPISODES, episode_span=HOUR / 2)},
-        "episodes are cut shorter",
-    ),
     "new label": (
         lever(ALARM),
         lever(replace(ALARM, labels=(*ALARM.labels, "fox"), actions=(*ALARM.actions, "nothing"))),
@@ -312,7 +299,7 @@ def test_a_site_keeps_its_approvals_when_its_gate_goes():
     )
 
 
-MINIMUMS = {"units", "days", "reviewers"}
+IN_LOOPS = {"units", "days", "reviewers", "unit", "grace", "releases", "verdicts"}
 
 
 def test_each_kind_has_a_sentence_and_each_sentence_a_rule():
@@ -320,7 +307,7 @@ def test_each_kind_has_a_sentence_and_each_sentence_a_rule():
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     kinds = [call.args[0] for call in calls if getattr(call.func, "id", "") == "build_looser"]
     names = {each.value for kind in kinds for each in ast.walk(kind) if hasattr(each, "value")}
-    assert {name for name in names if isinstance(name, str)} | MINIMUMS == set(LOOSER_RULES)
+    assert {name for name in names if isinstance(name, str)} | IN_LOOPS == set(LOOSER_RULES)
 
 
 BOTH_WAYS = {
@@ -334,6 +321,18 @@ BOTH_WAYS = {
     ),
     "fallback": (lever(STRICT), lever(replace(STRICT, unanswered="nothing"))),
     "grace": (evidence(grace=timedelta(minutes=1)), evidence(grace=timedelta(minutes=10))),
+    "verdicts, which outvote who judges otherwise": (evidence(verdicts=3), evidence()),
+    "floor, above which a model may be good enough": (evidence(confidence_floor=0.8), evidence()),
+    "lowest floor": (
+        evidence(confidence_floors=(0.0, 0.8)),
+        evidence(confidence_floors=(0.5, 0.8)),
+    ),
+    "familiar units, of which more forget a fall later": (
+        evidence(familiar=FORMS),
+        evidence(familiar=replace(FORMS, at_least=19)),
+    ),
+    "unit, of which guards see fewer in a burst": ({"evidence": EPISODES}, evidence()),
+    "span": ({"evidence": EPISODES}, {"evidence": replace(EPISODES, episode_span=HOUR / 2)}),
     "hours": (
         {"windows": (Window("day", "08:00-20:00"), Window("night"))},
         {"windows": (Window("day", "08:00-21:00"), Window("night"))},
