@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import pairwise
 
 from rollout.engine.decide.permissions import OPERATOR
 from rollout.engine.decide.stops import find_highest_approvals
@@ -222,6 +223,8 @@ def _compare_cells(old: Policy, new: Policy) -> LooserRules:
 
 
 def _compare_levers(old: Policy, new: Policy) -> LooserRules:
+    for lever_id in sorted(old.levers_by_id.keys() - new.levers_by_id):
+        yield build_looser("no-lever", lever=lever_id)
     for lever in new.levers:
         old_lever = old.levers_by_id.get(lever.id)
         if old_lever is None:
@@ -231,8 +234,9 @@ def _compare_levers(old: Policy, new: Policy) -> LooserRules:
 
 
 def _compare_lever(old: Lever, new: Lever) -> LooserRules:
-    if added_labels := [label for label in new.labels if label not in old.labels]:
-        yield build_looser("new-labels", lever=new.id, labels=tuple(added_labels))
+    answers = set(zip(old.labels, old.actions, strict=True))
+    if added := set(zip(new.labels, new.actions, strict=True)) - answers:
+        yield build_looser("new-labels", lever=new.id, labels=tuple(sorted(dict(added))))
     if _has_cheaper_error(old, new) or _has_cheaper_distance(old, new):
         yield build_looser("cost", lever=new.id)
     if _is_longer(old.answer_within, new.answer_within):
@@ -249,11 +253,9 @@ def _compare_lever(old: Lever, new: Lever) -> LooserRules:
 
 
 def _has_cheaper_error(old: Lever, new: Lever) -> bool:
-    """Return whether mistaking one shared label, or one set, for another costs less."""
-    if new.many and old.many:
-        return new.largest_cost < old.largest_cost
+    """Return whether mistaking one shared label for another costs less, or a missing answer."""
     shared_labels = [label for label in new.labels if label in old.labels]
-    return any(
+    return new.largest_cost < old.largest_cost or any(
         _compute_label_cost(new, a, b) < _compute_label_cost(old, a, b)
         for a in shared_labels
         for b in shared_labels
@@ -267,36 +269,40 @@ def _compute_label_cost(lever: Lever, did: str, right: str) -> float:
 def _has_cheaper_distance(old: Lever, new: Lever) -> bool:
     """Return whether some distance costs less.
 
-    Costs change only at the distances in the rows.
+    Costs change only at the distances in the rows, and their order where two of them are equal.
     """
     if old.number is None or new.number is None:
         return False
-    human_numbers = {old.number.low, old.number.high, new.number.low, new.number.high, 0.0}
+    margins = [old.number.tolerance, new.number.tolerance]
+    rules = (*old.costs, *new.costs)
+    margins += [m for r in rules for m in (r.under, r.over, r.off) if m is not None]
+    ends = [abs(end) for n in (old.number, new.number) for end in (n.low, n.high)]
+    equals = [
+        plain.amount / relative.amount
+        for plain in margins
+        for relative in margins
+        if relative.relative and relative.amount and not plain.relative
+    ]
+    edges = sorted(edge for edge in {0.0, *ends, *equals} if edge <= max(ends))
     return any(
-        new.compute_number_cost(human_number + gap, human_number)
-        < old.compute_number_cost(human_number + gap, human_number)
-        for human_number in human_numbers
-        for gap in _list_gaps_beyond(old, new, human_number)
+        new.compute_number_cost(number + gap, number)
+        < old.compute_number_cost(number + gap, number)
+        for lower, upper in pairwise(edges)
+        for number in ((lower + upper) / 2,)
+        for margin in margins
+        for distance in (margin.compute_distance(number) * (1 + 1e-9) + 1e-9,)
+        for gap in (distance, -distance)
     )
-
-
-def _list_gaps_beyond(old: Lever, new: Lever, human_number: float) -> Iterator[float]:
-    for lever in (old, new):
-        margins = [m for rule in lever.costs for m in (rule.under, rule.over, rule.off)]
-        tolerance = lever.number.tolerance if lever.number is not None else None
-        for margin in (*margins, tolerance):
-            if margin is not None:
-                gap = margin.compute_distance(human_number) * (1 + 1e-9) + 1e-9
-                yield from (gap, -gap)
 
 
 def _has_wider_number(old: Lever, new: Lever) -> bool:
     old_number, new_number = old.number, new.number
     if old_number is None or new_number is None:
-        return False
+        return new_number is not old_number
     human_numbers = (old_number.low, old_number.high, new_number.low, new_number.high)
     return (
-        new_number.low < old_number.low
+        new_number.unit != old_number.unit
+        or new_number.low < old_number.low
         or new_number.high > old_number.high
         or any(
             new_number.tolerance.compute_distance(human_number)

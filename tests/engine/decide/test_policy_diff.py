@@ -239,7 +239,7 @@ LOOSER = {
     "new label": (
         lever(ALARM),
         lever(replace(ALARM, labels=(*ALARM.labels, "fox"), actions=(*ALARM.actions, "nothing"))),
-        "lever alarm has new labels: fox",
+        "lever alarm has new labels, or actions of them: fox",
     ),
     "cost": (
         lever(STRICT),
@@ -259,9 +259,8 @@ LOOSER = {
     "tolerance": (
         lever(PRICE),
         lever(replace(PRICE, number=Number("EUR", 1, 500, Margin(0.06, relative=True)))),
-        "lever price: a wider range or tolerance of its number",
+        "lever price: another unit, or a wider range or tolerance of its number",
     ),
-    "new lever": (lever(ALARM), {"levers": (ALARM, PRICE)}, "lever price is new"),
     "new site": (
         {"sites": (Site("creek", "UTC"),)},
         {"sites": (Site("creek", "UTC"), Site("lake", "UTC"))},
@@ -320,6 +319,13 @@ BOTH_WAYS = {
         {"sites": (replace(BERLIN, open="08:00-20:00; PH off"),)},
     ),
     "fallback": (lever(STRICT), lever(replace(STRICT, unanswered="nothing"))),
+    "lever, without which units agree more": (lever(ALARM), {"levers": (ALARM, PRICE)}),
+    "actions": (lever(ALARM), lever(replace(ALARM, actions=("nothing", "siren")))),
+    "number of an answer": (lever(ALARM), lever(replace(PRICE, id="alarm"))),
+    "unit of a number": (
+        lever(PRICE),
+        lever(replace(PRICE, number=replace(PRICE.number, unit="USD"))),
+    ),
     "grace": (evidence(grace=timedelta(minutes=1)), evidence(grace=timedelta(minutes=10))),
     "verdicts, which outvote who judges otherwise": (evidence(verdicts=3), evidence()),
     "floor, above which a model may be good enough": (evidence(confidence_floor=0.8), evidence()),
@@ -432,6 +438,31 @@ def test_the_cost_of_a_set_is_part_of_what_records_mean():
     assert say_looser_rules(cheap, dear) == ()
     assert is_redefined(dear, cheap, CREEK)
     assert is_redefined(cheap, dear, CREEK)
+
+
+def test_a_missing_answer_that_costs_less_loosens():
+    """It costs the most that any answer may, also one that no label has any more."""
+    rows = (CostRule(9, did="nothing"), CostRule(1))
+    three = replace(ALARM, labels=("bear", "deer", "none"), actions=("siren", "light", "nothing"))
+    dear = replace(three, costs=(CostRule(99, did="light"), *rows))
+    without = replace(ALARM, costs=rows)
+    assert "lever alarm: some wrong action costs less than before" in say_looser_rules(
+        policy(**lever(dear)), policy(**lever(without))
+    )
+    assert (
+        say_looser_rules(policy(**lever(replace(three, costs=rows))), policy(**lever(without)))
+        == ()
+    )
+
+
+def test_a_distance_that_costs_less_between_the_ends_loosens():
+    """At the ends of the range other rows cover it, as a tenth of a small or large number."""
+    near, far = CostRule(5, under=Margin(5)), CostRule(5, under=Margin(20))
+    tenth = CostRule(5, off=Margin(0.1, relative=True))
+    price = replace(PRICE, number=replace(PRICE.number, low=-10))
+    old, new = (policy(**lever(replace(price, costs=(tenth, c, CostRule(1))))) for c in (near, far))
+    assert say_looser_rules(old, new) == ("lever price: some wrong action costs less than before",)
+    assert say_looser_rules(new, old) == ()
 
 
 def test_a_rung_that_is_taken_out_from_below_another_loosens():

@@ -48,14 +48,8 @@ BEFORE = {
 # Needs approvals, and the way back needs none.
 LOOSENS = {
     "sites[]": {"sites[3]": {"id": "hill", "wave": "3"}},
-    "levers[]": {"levers[3]": {"id": "siren-2", "labels": ["on", "off"]}},
     "levers[].labels": {"levers[1].labels": ["a", "b", "c", "d"]},
     "levers[].overlap": {"levers[1].overlap": "70%"},
-    "levers[].number": {
-        "levers[2].number": None,
-        "levers[2].costs": None,
-        "levers[2].labels": ["low", "high"],
-    },
     "levers[].number.from": {"levers[2].number.from": "0"},
     "levers[].number.to": {"levers[2].number.to": "600"},
     "levers[].number.tolerance": {"levers[2].number.tolerance": "6%"},
@@ -134,6 +128,14 @@ LOOSENS_EITHER_WAY = {
     "limits[].ends": {"limits[0].ends": "2028-01-31"},
     "waves.stage": {"waves.stage": "supervised"},
     "country": {"country": "DE"},
+    "levers[]": {"levers[3]": {"id": "siren-2", "labels": ["on", "off"]}},
+    "levers[].number": {
+        "levers[2].number": None,
+        "levers[2].costs": None,
+        "levers[2].labels": ["low", "high"],
+    },
+    "levers[].number.in": {"levers[2].number.in": "USD"},
+    "levers[].actions": {"levers[0].actions.deer": "siren"},
     "levers[].id": {"levers[1].id": "brands"},
     "levers[].many": {"levers[1].many": "false", "levers[1].overlap": None},
     "levers[].costs[].did": {"levers[0].costs[0].did": "deer"},
@@ -210,8 +212,6 @@ LOOSENS_EITHER_WAY = {
 # Records mean something else: the evidence starts anew and every cell falls to shadow.
 RESTARTS = {
     "timezone": {"timezone": "Asia/Tokyo"},
-    "levers[].number.in": {"levers[2].number.in": "USD"},
-    "levers[].actions": {"levers[0].actions.deer": "siren"},
     "sites[].place": {"sites[0].place": ["48", "13"]},
     "sites[].timezone": {"sites[0].timezone": "Asia/Tokyo"},
 }
