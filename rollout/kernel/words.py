@@ -448,7 +448,7 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "wave-end": "after {day} the next wave no longer waits for {sites}",
         "wave-hold": "the next wave opens sooner, or after fewer cells",
         "wave-stage": "the next wave waits for a lower stage, {stage}",
-        "windows": "windows are cut otherwise: hours come under other gates than before",
+        "windows": "windows or clocks are others: hours come under other rules than before",
     }
 )
 FACT_VALUES: Final[Mapping[str, Callable[[Any], str]]] = MappingProxyType(

@@ -22,6 +22,7 @@ from rollout.kernel.policy.cell_evidence import format_floor, list_floors
 from rollout.kernel.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.kernel.policy.familiarity import FamiliarityRule, find_line
 from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Policy, Waves
+from rollout.kernel.policy.record_definition import describe_cell
 from rollout.kernel.policy.stages import Stage
 from rollout.kernel.units import Lever, find_outcome, group_pairs
 
@@ -436,9 +437,8 @@ def _compare_sites(old: Policy, new: Policy) -> LooserRules:
                 yield build_looser("open", site=site.id, hours=site.open)
             elif uses_holidays(site.open) and site.country != old_site.country:
                 yield build_looser("country", site=site.id, country=site.country)
-    old_windows = [(w.id, w.hours, w.when) for w in old.windows]
-    new_windows = [(w.id, w.hours, w.when) for w in new.windows]
-    if old_windows[: len(new_windows)] != new_windows:
+    cells = [cell for cell in new.cells if cell.site in old.sites_by_id]
+    if any(c not in old.cell_set or describe_cell(old, c) != describe_cell(new, c) for c in cells):
         yield build_looser("windows")
 
 

@@ -269,7 +269,7 @@ LOOSER = {
     "new window": (
         {"windows": (Window("day", "08:00-20:00"),)},
         {"windows": (Window("day", "08:00-20:00"), Window("night"))},
-        "windows are cut otherwise",
+        "windows or clocks are others: hours come under other rules",
     ),
 }
 
@@ -342,6 +342,18 @@ BOTH_WAYS = {
     "hours": (
         {"windows": (Window("day", "08:00-20:00"), Window("night"))},
         {"windows": (Window("day", "08:00-21:00"), Window("night"))},
+    ),
+    "clock of a site": (
+        {"sites": (Site("creek", "Pacific/Auckland"),)},
+        {"sites": (Site("creek", "Pacific/Honolulu"),)},
+    ),
+    "place of a site": (
+        {"sites": (Site("creek", "UTC", coordinates=(47.0, 15.0)),)},
+        {"sites": (Site("creek", "UTC", coordinates=(47.0, -165.0)),)},
+    ),
+    "holidays of a window": (
+        {"sites": (VIENNA,), "windows": (Window("day", "08:00-20:00; PH off"), Window("night"))},
+        {"sites": (BERLIN,), "windows": (Window("day", "08:00-20:00; PH off"), Window("night"))},
     ),
     "span of a share": (
         guard(condition=Condition(MEASURES["failures"], 0.1), over=HOUR),

@@ -127,6 +127,7 @@ LOOSENS_EITHER_WAY = {
     "limits[]": {"limits": None},  # the way back ends what the next wave waits for
     "limits[].ends": {"limits[0].ends": "2028-01-31"},
     "waves.stage": {"waves.stage": "supervised"},
+    "timezone": {"timezone": "Asia/Tokyo"},
     "country": {"country": "DE"},
     "levers[]": {"levers[3]": {"id": "siren-2", "labels": ["on", "off"]}},
     "levers[].number": {
@@ -143,6 +144,8 @@ LOOSENS_EITHER_WAY = {
     "levers[].unanswered": {"levers[0].unanswered": "none"},
     "sites[].id": BROOK,
     "sites[].was": BROOK | {"sites[0].was": "creek"},
+    "sites[].place": {"sites[0].place": ["48", "13"]},
+    "sites[].timezone": {"sites[0].timezone": "Asia/Tokyo"},
     "sites[].country": {"sites[0].country": "DE"},
     "sites[].wave": {"sites[0].wave": "2"},
     "sites[].open": {"sites[1].open": "Mo-Fr 08:00-19:00"},
@@ -207,13 +210,6 @@ LOOSENS_EITHER_WAY = {
     "outcomes[].in": {"outcomes[0].in": "USD"},
     "outcomes[].better": {"outcomes[0].better": "less"},
     "outcomes[].closes": {"outcomes[0].closes": "15d"},
-}
-
-# Records mean something else: the evidence starts anew and every cell falls to shadow.
-RESTARTS = {
-    "timezone": {"timezone": "Asia/Tokyo"},
-    "sites[].place": {"sites[0].place": ["48", "13"]},
-    "sites[].timezone": {"sites[0].timezone": "Asia/Tokyo"},
 }
 
 # The reader refuses them.

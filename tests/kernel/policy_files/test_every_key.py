@@ -25,7 +25,7 @@ from tests.looser import say_looser_rules
 
 HERE = Path(__file__).parent
 POLICY = yaml.load((HERE / "every_key.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - text alone
-GROUPS = (edits.LOOSENS, edits.LOOSENS_EITHER_WAY, edits.RESTARTS, edits.REFUSED, edits.NEUTRAL)
+GROUPS = (edits.LOOSENS, edits.LOOSENS_EITHER_WAY, edits.REFUSED, edits.NEUTRAL)
 
 
 def change(document, place, value):
@@ -103,13 +103,6 @@ def test_a_key_in_doubt_needs_approvals_both_ways(key):
     old, new = read_both(key, edits.LOOSENS_EITHER_WAY[key])
     assert say_looser_rules(old, new) != ()
     assert say_looser_rules(new, old) != ()
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("key", edits.RESTARTS)
-def test_a_key_that_changes_records_restarts_their_evidence(key):
-    old, new = read_both(key, edits.RESTARTS[key])
-    assert any(is_redefined(old, new, cell) for cell in old.cells)
 
 
 @pytest.mark.exhaustive
