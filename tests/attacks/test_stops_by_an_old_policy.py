@@ -1,14 +1,19 @@
-"""A stop in an outage, at a replica that last read an earlier policy."""
+"""A stop in an outage, at a replica that last read an earlier policy or before an edit of it."""
 
 import pytest
 
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.scopes import PendingStop
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import OPERATOR, AssignedRole, Caller
 from rollout.engine.decide.stops import StopTarget
+from rollout.engine.events import Resumed
 from rollout.features.access.authentication import Authenticator
 from rollout.features.process.replica_safety import ReplicaSafety
 from rollout.features.stops.stop_options import StopNotStoredError
-from rollout.features.stops.stops import stop_at_once
+from rollout.features.stops.stops import append_pending_stop, stop_at_once
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.clock import ManualClock
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
@@ -65,3 +70,41 @@ def test_it_stops_what_the_policy_in_force_has(database, other, monkeypatch, cha
     (stop,) = state.scope.stops.values()
     assert stop.cells == state.policy.cell_set
     assert "hill" in {cell.site for cell in stop.cells}
+
+
+def apply_sites(database, sites):
+    text = POLICY.replace("SITES", sites)
+    apply_policy(database, text, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
+
+
+def stop_after(database, monkeypatch, before, after):
+    """Return a function that appends a stop of all sites before an edit, and returns the stops."""
+    monkeypatch.setattr("rollout.engine.decide.policy_changes.list_looser_rules", lambda *_: ())
+    apply_sites(database, f"[{', '.join(before)}]")
+    cells = tuple(Cell(site, "always") for site in before)
+    stop = PendingStop("x", "shop", cells, Actor("bo"), "fog", NOON, drill=False)
+    apply_sites(database, after)
+
+    def append():
+        append_pending_stop(database, stop)
+        with database.begin_read() as transaction:
+            return tuple(load_rollout_state(transaction, "shop").scope.stops.values())
+
+    return append
+
+
+def test_a_stop_that_waits_follows_a_site_to_its_new_name(database, monkeypatch):
+    append = stop_after(database, monkeypatch, ["creek"], SITES["renamed"])
+    (stop,) = append()
+    assert stop.cells == {Cell("hill", "always")}
+    assert append() == (stop,)
+
+
+def test_a_stop_that_was_resumed_stays_so_though_a_site_has_left_meanwhile(database, monkeypatch):
+    append = stop_after(database, monkeypatch, ["creek", "lake"], "[creek]")
+    (stop,) = append()
+    with database.begin_write() as transaction:
+        ledger = Ledger(transaction, Rollouts(transaction).find("shop"))
+        resumed = Resumed(at=NOON, by="policy", stop=stop.id, proposal="P-9")
+        ledger.append([resumed], after=ledger.load_head().revision)
+    assert append() == ()

@@ -14,7 +14,7 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -46,7 +46,7 @@ from rollout.engine.decide.stops import (
     find_resume_needs,
     resolve_target,
 )
-from rollout.engine.events import Stopped
+from rollout.engine.events import PolicyApplied, Stopped
 from rollout.engine.words.approver_warnings import format_needs
 from rollout.features.proposals.proposals import (
     describe_remaining_approvers,
@@ -654,16 +654,13 @@ def append_pending_stop(database: Database, stop: PendingStop) -> None:
         RefusalError: the rollout is gone.
         StoreError: the ledger lacks the stop still.
     """
-
-    def build_command(state: RolloutState) -> StopCells:
-        return _build_command(stop, state)
-
     with database.begin_read() as transaction:
-        is_in_ledger = _is_in_ledger(transaction, stop)
-    if is_in_ledger:
-        database.append_failures.record_success(stop.rollout, STOP)
-    else:
+        cells = _list_missing_cells(transaction, stop)
+    if cells:
+        build_command = partial(_build_command, replace(stop, cells=cells))
         execute_command(database, stop.rollout, build_command, stop.access_head, STOP)
+    else:
+        database.append_failures.record_success(stop.rollout, STOP)
     _delete_stored(database, stop)
 
 
@@ -673,17 +670,27 @@ def _build_command(stop: PendingStop, state: RolloutState) -> StopCells:
     return StopCells(at=stop.at, by=stop.by, cells=cells, reason=stop.reason, drill=stop.drill)
 
 
-def _is_in_ledger(transaction: Transaction, stop: PendingStop) -> bool:
-    """Return whether the ledger got a stop, although the answer was lost.
+def _list_missing_cells(transaction: Transaction, stop: PendingStop) -> tuple[Cell, ...]:
+    """Return the cells that the policy has and the ledger did not stop, by the names of today.
 
-    It may have ended since, so that appending it again would stop what was resumed. A drill is no
-    stop in earnest: who resumes after it does not know of that one.
+    It may have got the stop although the answer was lost. That may have ended since, so that
+    appending it again would stop what was resumed. A drill is no stop in earnest: who resumes after
+    it does not know of that one.
     """
     state = load_rollout_state(transaction, stop.rollout)
+    ledger = Ledger(transaction, state.rollout)
+    edits = [event for event in ledger.list_of(PolicyApplied) if event.at >= stop.at]
+
+    def find_name(cell: Cell) -> Cell:
+        for edit in edits:
+            cell = dict(zip(edit.former, edit.renamed, strict=True)).get(cell, cell)
+        return cell
+
     stopped_cells = {
-        cell
-        for event in Ledger(transaction, state.rollout).list_of(Stopped)
+        find_name(cell)
+        for event in ledger.list_of(Stopped)
         if event.at >= stop.at and event.by == stop.by.name and event.drill <= stop.drill
         for cell in event.cells
     }
-    return stopped_cells.issuperset(stop.cells)
+    cells = set(map(find_name, stop.cells)) & state.policy.cell_set
+    return tuple(sorted(cells - stopped_cells))
