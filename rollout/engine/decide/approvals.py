@@ -7,7 +7,7 @@ own speak against it everywhere: they enter the hash of its proposals' evidence,
 those that are open. All else is shown beside them.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from rollout.engine.decide.incident_kinds import UNAUTHORIZED
 from rollout.engine.decide.permissions import OPERATOR, Caller
 from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.scope import GivenApproval, ProposalState, Scope, count_filled_needs
-from rollout.engine.decide.stops import TWO_OPERATORS
+from rollout.engine.decide.stops import TWO_OPERATORS, find_return_needs
 from rollout.engine.events import (
     Approved,
     FactsConfirmed,
@@ -179,13 +179,7 @@ def _list_needs_by_stage(
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     yield TWO_OPERATORS, NO_STAGE
     for stage_level, stage in enumerate(policy.stage_ids[1:], start=1):
-        needed_groups: Counter[str] = Counter()
-        for gate in {
-            id(g): g for g in (policy.find_gate(stage_level, c) for c in cells) if g
-        }.values():
-            needed_groups |= Counter(gate.approvals)
-        if needed_groups:
-            yield tuple(needed_groups.elements()), stage
+        yield find_return_needs(policy, stage_level, cells), stage
 
 
 def approve(command: ApproveProposal, pending: PendingEvents) -> None:

@@ -87,22 +87,28 @@ def find_highest_approvals(policy: Policy) -> tuple[str, ...]:
 
 
 def find_resume_needs(scope: Scope, policy: Policy, stop: Stop, at: datetime) -> tuple[str, ...]:
-    """Return the approvals of the highest gate that comes back, or two operators.
-
-    If cells return to the same level by different gates, the needs of all these gates are combined.
-    Where the policy has lost the gate, those of its highest one count.
-    """
+    """Return the approvals of the highest gate that comes back, or two operators."""
     level_by_cell = {
-        cell: _find_resumed_level(scope, policy, cell, at) for cell in stop.cells & policy.cell_set
+        cell: _find_resumed_level(scope, policy, cell, at)
+        for cell in sorted(stop.cells & policy.cell_set)
     }
     max_level = max(level_by_cell.values(), default=0)
+    cells = [cell for cell, stage_level in level_by_cell.items() if stage_level == max_level]
+    return find_return_needs(policy, max_level, cells) if max_level else TWO_OPERATORS
+
+
+def find_return_needs(policy: Policy, stage_level: int, cells: Iterable[Cell]) -> tuple[str, ...]:
+    """Return the approvals of a resume after which cells return to a level.
+
+    If they do so by different gates, the needs of all these gates are combined. Where the policy
+    has lost the gate, those of its highest one count.
+    """
+    gates = (policy.find_gate(stage_level, cell) for cell in cells)
+    highest = find_highest_approvals(policy)
     needed_groups: Counter[str] = Counter()
-    for cell in sorted(
-        cell for cell, stage_level in level_by_cell.items() if stage_level == max_level
-    ):
-        gate = policy.find_gate(max_level, cell)
-        needed_groups |= Counter(gate.approvals if gate else find_highest_approvals(policy))
-    return tuple(needed_groups.elements()) if max_level else TWO_OPERATORS
+    for approvals in dict.fromkeys(gate.approvals if gate else highest for gate in gates):
+        needed_groups |= Counter(approvals)
+    return tuple(needed_groups.elements())
 
 
 def _find_resumed_level(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> int:

@@ -130,6 +130,12 @@ def test_what_a_resume_may_ask_is_what_the_engine_asks():
     assert told[("finance", "operator", "safety")] == ("autonomous",)
 
 
+def test_a_resume_to_a_stage_without_a_gate_asks_the_people_of_the_highest():
+    made = policy(gates=GATES[1:2])
+    assert list_resume_needs(made, HERE)["operator", "safety"] == ("supervised", "autonomous")
+    assert engine_asks(made, {CREEK_NIGHT: 1}) == ("operator", "safety")
+
+
 def test_stages_that_ask_the_same_people_are_told_together():
     assert list_resume_needs(policy(gates=GATES), (CREEK, LAKE))["operator", "safety"] == (
         "autonomous",
