@@ -321,13 +321,16 @@ def _check_blind_share(_: WrittenPolicy, policy: Policy) -> Faults:
 
 
 def _check_stage_order(_: WrittenPolicy, policy: Policy) -> Faults:
-    """Yield stages at which the model decides less than below: narrowing would give it more."""
-    shares = [1 - stage.blind if stage.model_decides else 0.0 for stage in policy.stages]
+    """Yield stages where the model decides or proposes less than below: narrowing would add to it.
+
+    A human who confirms sees what the model proposes, so it sways more decisions.
+    """
+    shares = [(stage.model_decides, 1 - stage.blind) for stage in policy.stages]
     for i, (lower, upper) in enumerate(pairwise(policy.stages), start=1):
         if shares[i] < shares[i - 1]:
             text = (
-                f"the model decides less at {upper.id} than below it, at {lower.id}, so narrowing"
-                " would give it more; list stages from the narrowest to the widest"
+                f"the model decides or proposes less at {upper.id} than below it, at {lower.id}, so"
+                " narrowing would give it more; list stages from the narrowest to the widest"
             )
             yield DocumentFault(("stages", i), text)
 

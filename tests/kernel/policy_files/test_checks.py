@@ -166,7 +166,8 @@ REFUSED = {
     "which lever": (TWO_LEVERS | with_gate("{measure: recall, label: bear, at_least: 80%}"), "16: gates[0].require[0]: there are several levers; write lever: with one of alarm, light"),
     # stages
     "unwatched stage": ({"{id: supervised, blind: 50%}": "{id: supervised}"}, "12: stages[0]: no unit in supervised is decided blind"),
-    "wider below": ({"supervised, blind: 50%}, {id: autonomous, audit: 10%}": "supervised, audit: 10%}, {id: autonomous, blind: 50%}"}, "12: stages[1]: the model decides less at autonomous than below it, at supervised, so"),
+    "wider below": ({"supervised, blind: 50%}, {id: autonomous, audit: 10%}": "supervised, audit: 10%}, {id: autonomous, blind: 50%}"}, "12: stages[1]: the model decides or proposes less at autonomous than below it, at supervised, so"),
+    "more shown below": ({"supervised, blind: 50%}, {id: autonomous, audit: 10%}": "supervised, blind: 20%}, {id: autonomous, blind: 50%}"}, "12: stages[1]: the model decides or proposes less at autonomous than below it, at supervised, so"),
     "no hold-out": ({"levers:": "charter: {feedback: it learns from itself}\nlevers:"}, "13: stages[1].blind: the charter names a feedback"),
     # hours
     "hours": ({"06:00-18:00": "06:00-18"}, "11: windows[0].hours: '06:00-18' can't be read from"),
