@@ -400,6 +400,7 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         " and predictions count",
         "guard": "the guard on {old:condition} ({then}) is looser: {new:condition}, {new_then}",
         "labels": "lever {lever}: an answer is one label, where it was a set of labels",
+        "largest-cost": "guards on cost may alarm later: the largest cost is {new}, not {old}",
         "lasts": "{stage}: a grant lasts longer, {new:time}",
         "lease": "a stop reaches {site} later: its answers are valid for {new:time}",
         "left-wave": "the next wave no longer waits for {sites}",

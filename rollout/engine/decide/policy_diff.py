@@ -17,7 +17,7 @@ from rollout.engine.decide.stops import find_highest_approvals
 from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.calendar.opening_hours import uses_holidays
 from rollout.kernel.facts import LooserRule, build_looser, format_facts
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import Condition, Statistic
 from rollout.kernel.policy.cell_evidence import format_floor, list_floors
 from rollout.kernel.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.kernel.policy.familiarity import FamiliarityRule, find_line
@@ -136,8 +136,9 @@ def _find_wave_exit(old: Policy, new: Policy, site: Site, stages: tuple[str, str
 
 def _find_last_day(policy: Policy, cell: Cell, stage: str) -> date:
     """Return until when limits allow a cell a stage; the first day if they never do."""
-    is_allowed = cell in policy.cell_set and stage in _list_allowed_stages(policy, cell)
-    return (_find_end(policy, cell) or date.max) if is_allowed else date.min
+    if cell in policy.cell_set and stage in _list_allowed_stages(policy, cell):
+        return _find_end(policy, cell) or date.max
+    return date.min
 
 
 def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[LooserRule]:
@@ -145,8 +146,9 @@ def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[Loos
         yield build_looser("wave-stage", stage=new.stage)
     if new.hold < old.hold or new.share < old.share:
         yield build_looser("wave-hold")
-    allows_more = old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
-    if allows_more or new.settle < old.settle:
+    if new.settle < old.settle or (
+        old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
+    ):
         yield build_looser("at-once")
 
 
@@ -186,9 +188,8 @@ def compare_freezes(old: Policy, new: Policy, cell: Cell) -> Iterator[LooserRule
     """Yield a fact for each freeze of a cell that is gone or moved."""
     is_same_country = old.sites_by_id[cell.site].country == new.sites_by_id[cell.site].country
     for freeze in old.freezes:
-        has_same_days = is_same_country or not uses_holidays(freeze.hours)
         if freeze.where.fits(cell) and not (
-            has_same_days
+            (is_same_country or not uses_holidays(freeze.hours))
             and any(f.hours == freeze.hours and f.where.fits(cell) for f in new.freezes)
         ):
             yield build_looser("freeze", reason=freeze.reason, hours=freeze.hours)
@@ -454,6 +455,10 @@ def _compare_engine(old: Policy, new: Policy) -> LooserRules:
         guard.false_alarm_span for guard in new.guards
     ):
         yield build_looser("expect")
+    if new.largest_cost > old.largest_cost and any(
+        guard.condition.measure.statistic is Statistic.MEAN for guard in new.guards
+    ):
+        yield build_looser("largest-cost", new=new.largest_cost, old=old.largest_cost)
     if _is_longer(new.retention.cases, old.retention.cases):
         yield build_looser("retention", new=new.retention.cases)
     if old.observe and not new.observe:

@@ -359,6 +359,11 @@ BOTH_WAYS = {
         guard(condition=Condition(MEASURES["failures"], 0.1), over=HOUR),
         guard(condition=Condition(MEASURES["failures"], 0.1), over=2 * HOUR),
     ),
+    "largest cost, of which a guard's detector takes shares": (
+        guard(condition=Condition(MEASURES["cost"], 0.1)),
+        guard(condition=Condition(MEASURES["cost"], 0.1))
+        | lever(replace(ALARM, costs=(CostRule(999, did="nothing"), CostRule(1)))),
+    ),
     "suspension": (guard(then="suspend"), guard(then="one-stage")),
 }
 
