@@ -2,15 +2,19 @@
 
 What is judged is what a policy answers in a rollout with grants, not how the edit is compared:
 who decides and for how long, which stages may be widened to and who approves it, which stages a
-stop returns to and who approves that, and which evidence opens a gate.
+stop returns to and who approves that, which evidence opens a gate, what answers do, cost and agree
+with, where records belong, and when guards alarm.
 """
 
 from collections import Counter
 from dataclasses import fields, replace
 from datetime import date
-from itertools import pairwise
+from functools import cache
+from itertools import pairwise, product
+from math import log
 from random import Random
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,10 +30,34 @@ from rollout.engine.decide.scope import (
 from rollout.engine.decide.stops import find_highest_approvals, find_resume_needs
 from rollout.engine.decide.widening_steps import find_settled_at, find_wave_hold
 from rollout.kernel.calendar.instants import Cell, Site, Window
+from rollout.kernel.calendar.windows import find_window
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.cell_evidence import list_floors
+from rollout.kernel.policy.familiarity import (
+    FAMILIAR,
+    FamiliarAttribute,
+    FamiliarityRule,
+    find_status,
+)
 from rollout.kernel.policy.gates import is_gate_open
-from rollout.kernel.policy.policy import Freeze, Gate, Limit, Minimum, Stage, Waves, Where
+from rollout.kernel.policy.policy import (
+    EvidenceRules,
+    Freeze,
+    Gate,
+    Guard,
+    Limit,
+    Minimum,
+    Stage,
+    Waves,
+    Where,
+)
+from rollout.kernel.statistics.detector import (
+    compute_agreement_log_factors,
+    compute_cost_log_factors,
+    find_alarms,
+)
+from rollout.kernel.units import CostRule, Lever, Margin, Number
 from tests.factories import (
     DAY,
     MINUTE,
@@ -56,6 +84,21 @@ WINDOWS = (
     *((Window("day", "08:00-20:00"),), (Window("night"),)),
     (Window("day", "09:00-20:00"), Window("night")),
 )
+LABELS = ("bear", "deer", "none")
+LEVERS = ("alarm", "door", "price")
+UNITS = 200
+GAPS = (-60, -9, -0.6, 0.6, 3, 9, 25, 60)
+CONFIDENCES = (0.2, 0.6, 0.7, 0.9)
+VERDICTS = list(product((False, True), repeat=3))
+JUDGED = [
+    [n % 50 != 0 for n in range(400)] + [n % every != 0 for n in range(40)] for every in (3, 9)
+]
+DEEDS = {
+    "report": (),
+    "suspend": ("suspend",),
+    "one-stage": ("narrow",),
+    "shadow": ("suspend", "narrow", "all"),
+}
 COUNTS = [counted(agreed, wrong, days=9) for agreed in (60, 120, 400) for wrong in (0, 1, 8, 30)]
 
 
@@ -93,7 +136,8 @@ def draw_gates(random, stages):
 
 def draw_site(random, name):
     wave = random.choice((WAVES[name], WAVES[name], 1, 2, 3))
-    return Site(name, "UTC", wave=wave, lease=random.choice((None, None, 10 * MINUTE)))
+    zone = random.choice(("UTC", "UTC", "UTC", "Asia/Tokyo"))
+    return Site(name, zone, wave=wave, lease=random.choice((None, None, 10 * MINUTE)))
 
 
 def draw_sites(random):
@@ -128,7 +172,60 @@ def draw_freezes(random):
     )
 
 
+def draw_margin(random):
+    return random.choice((Margin(0.5), Margin(5), Margin(20), *(Margin(0.1, relative=True),) * 3))
+
+
+def draw_lever(random, name):
+    if name == "price":
+        rows = [
+            CostRule(random.choice((2, 9)), **{random.choice(("under", "over", "off")): margin})
+            for margin in (draw_margin(random), draw_margin(random))
+        ]
+        number = Number(
+            random.choice(("EUR", "EUR", "USD")), random.choice((0, 5)), 500, Margin(0.5)
+        )
+        return Lever(name, number=number, costs=(*rows, CostRule(1)))
+    labels = LABELS if random.random() < 0.7 else LABELS[1:]
+    actions = tuple(random.choice((label, label, "siren")) for label in labels)
+    row = CostRule(random.choice((1, 5, 5, 1000)), did=random.choice(actions))
+    return Lever(name, labels, actions, costs=(row, CostRule(1)))
+
+
+def draw_levers(random):
+    names = random.choice((LEVERS, LEVERS, LEVERS[:2], LEVERS[:1]))
+    return tuple(draw_lever(random, name) for name in names)
+
+
+def draw_evidence(random):
+    floors = random.choice(((), (), (0.0, 0.7), (0.5, 0.7), (0.5, 0.7, 0.9)))
+    familiar = FamiliarityRule((FamiliarAttribute(("form",)),), random.choice((5, 20, 50)), 0.8)
+    return EvidenceRules(
+        verdicts=random.choice((1, 1, 3)),
+        confidence_floor=None if floors else random.choice((None, 0.5, 0.8)),
+        confidence_floors=floors,
+        familiar=random.choice((None, familiar)),
+    )
+
+
+def draw_guard(random, name, threshold):
+    return Guard(
+        Condition(MEASURES[name], random.choice((threshold, 0.8 * threshold))),
+        random.choice(("report", "suspend", "one-stage", "shadow")),
+        false_alarm_every=random.choice((100, 10_000)),
+        where=random.choice(PLACES[:3]),
+    )
+
+
+def draw_guards(random):
+    drawn = (draw_guard(random, *row) for row in (("agreement", 0.9), ("cost", 0.2)))
+    return tuple(guard for guard in drawn if random.random() < 0.8)
+
+
 DRAWS = {
+    "levers": lambda random, _: draw_levers(random),
+    "evidence": lambda random, _: draw_evidence(random),
+    "guards": lambda random, _: draw_guards(random),
     "sites": lambda random, _: draw_sites(random),
     "windows": lambda random, _: random.choice(WINDOWS),
     "stages": lambda random, _: draw_stages(random),
@@ -154,16 +251,17 @@ def draw_edit(random, old):
             changed = [draw_field(random, row, each) for each in alike[:1] if name != "stages"]
             choices = (drawn, before + after, (*before, *alike[:1], *after))
             drawn = random.choice((*choices, *((*before, each, *after) for each in changed * 3)))
-        elif isinstance(drawn, Waves) and rows:
+        elif isinstance(drawn, Waves | EvidenceRules) and rows:
             drawn = random.choice((drawn, draw_field(random, rows, drawn)))
         old = replace(old, **{name: drawn})
-        if not (old.sites and old.windows and old.stages):
+        if not (old.sites and old.windows and old.stages and old.levers):
             return None
     return mend(old)
 
 
 def draw_field(random, row, drawn):
-    name = random.choice([field.name for field in fields(row)])
+    names = (field.name for field in fields(row))
+    name = random.choice([name for name in names if name not in {"labels", "actions"}])
     return replace(row, **{name: getattr(drawn, name)})
 
 
@@ -191,7 +289,7 @@ def begin(random):
     while first is None:
         stages = draw_stages(random)
         values = {name: draw(random, policy(stages=stages)) for name, draw in DRAWS.items()}
-        first = mend(policy(**values | {"stages": stages, "guards": ()}))
+        first = mend(policy(**values | {"stages": stages}))
     driver = RolloutDriver(first, "v1", "v2")
     for cell in first.cells:
         version, count = random.choice(("v1", "v1", "v2")), random.randrange(len(first.stage_ids))
@@ -213,6 +311,9 @@ def begin(random):
 
 def list_permissions(driver):
     """Yield what the policy in force lets happen; who must approve it is apart."""
+    yield from list_answer_permissions(driver.policy)
+    yield from list_record_permissions(driver.policy)
+    yield from list_guard_permissions(driver.policy)
     for cell in driver.policy.cells:
         for level, stage in enumerate(driver.policy.stages, start=1):
             for number, counts in enumerate(COUNTS):
@@ -233,6 +334,73 @@ def list_permissions(driver):
         asked = (driver.scope, driver.policy, bytes(32), question)
         if decide_assignment(*asked, now=question.at).decider == "model":
             yield "decides", question.site, question.at, question.version, question.key
+
+
+def list_answer_permissions(rules):
+    """Yield what answers do, and for how little they may be wrong."""
+    yield from (("agrees without", name) for name in LEVERS if name not in rules.levers_by_id)
+    for lever in rules.levers:
+        costs = {"missing": lever.largest_cost}
+        if lever.number is None:
+            yield from (
+                ("acts", lever.id, *pair) for pair in zip(lever.labels, lever.actions, strict=True)
+            )
+            pairs = product(lever.labels, repeat=2)
+            costs |= {pair: lever.compute_cost(*map(lever.find_action, pair)) for pair in pairs}
+        else:
+            low, high = lever.number.low, lever.number.high
+            numbers = [n for n in (0, 2, 70, 150, 450) if low <= n <= high]
+            yield from (("acts", lever.id, lever.number.unit, number) for number in numbers)
+            pairs = product(numbers, GAPS)
+            costs |= {(n, gap): lever.compute_number_cost(n + gap, n) for n, gap in pairs}
+        for answer, cost in costs.items():
+            yield from (
+                ("costs", lever.id, answer, most) for most in (0, 1, 2, 5, 9) if cost <= most
+            )
+
+
+def list_record_permissions(rules):
+    """Yield which records are evidence together, what agrees, and where they belong."""
+    for floor in list_floors(rules.evidence):
+        yield "evidence of", tuple(each for each in CONFIDENCES if each >= floor)
+    for verdicts in VERDICTS:
+        judged = verdicts[: rules.evidence.verdicts]
+        if 2 * sum(judged) > len(judged):
+            yield "agrees", verdicts
+    for number, judged in enumerate(JUDGED):
+        rule = rules.evidence.familiar
+        newest = judged[-2 * rule.at_least :] if rule else []
+        counts = len(newest), sum(newest), len(judged)
+        if rule is None or find_status(*counts, rule, rule.line) == FAMILIAR:
+            yield "familiar", number
+    for site, at in product(rules.sites, TIMES):
+        cell = Cell(site.id, find_window(site, rules.windows, at))
+        if cell in rules.cell_set:
+            yield "belongs", at, cell
+
+
+def list_guard_permissions(rules):
+    """Yield how many units a deed of a guard takes at most, by measure and cell."""
+    for cell, name, deed in product(rules.cells, ("agreement", "cost"), DEEDS["shadow"]):
+        firsts = [
+            find_alarm(guard.condition, guard.false_alarm_every, rules.scale_cost(1))
+            for guard in rules.list_guards(cell)
+            if guard.condition.measure.name == name and deed in DEEDS[guard.then]
+        ]
+        yield from (("acts", cell, name, deed, n) for n in range(0, min(firsts, default=UNITS), 20))
+
+
+@cache
+def find_alarm(condition, false_alarm_every, loss):
+    """Return after how many units of which every other is wrong a guard alarms."""
+    wrong, units = np.arange(UNITS) % 2, np.ones(UNITS, dtype=int)
+    if condition.at_least:
+        factors = compute_agreement_log_factors(1 - wrong, units, reference=condition.threshold)
+    else:
+        counts, reference = np.stack([1 - wrong, wrong], axis=1), loss * condition.threshold
+        factors = compute_cost_log_factors(counts, losses=(0.0, loss), reference=reference)
+    alarms = np.flatnonzero(find_alarms(factors, units, log(false_alarm_every)))
+    return int(alarms[0]) if len(alarms) else UNITS
 
 
 def list_cell_permissions(driver, cell, at):
