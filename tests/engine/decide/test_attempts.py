@@ -18,6 +18,7 @@ from tests.factories import (
     BETWEEN,
     BO,
     CREEK,
+    CY,
     DAY,
     HOUR,
     LAKE,
@@ -227,7 +228,8 @@ def test_a_zone_that_is_moved_over_new_year_brings_no_second_year():
     rollout = YearDriver(build("Pacific/Auckland"), "v1", "v2")
     noon = datetime(2027, 12, 31, 12, tzinfo=UTC)
     assert rollout.count(noon, "v1") == [[("v1", 2028, 1)]]
-    rollout.edit(build("Pacific/Honolulu"))
+    rollout.approve(*rollout.edit(build("Pacific/Honolulu")), BO, CY)
+    rollout.tick()
     assert rollout.policy == build("Pacific/Honolulu")
     assert rollout.count(noon + HOUR, "v2") == [[("v2", 2028, 2)]]
 
