@@ -1,4 +1,4 @@
-"""Modules of arrays that are imported when something first computes with them.
+"""Libraries of arrays and frames that are imported when something first computes with them.
 
 NumPy and SciPy take as long to import as all rules of a policy. Most commands, and a replica that
 answers for sites without windows, compute nothing with them: they read the same rules, whose
@@ -6,22 +6,15 @@ modules name both.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class LateModule:
     """Stands for a module until one of its names is asked for.
 
     A name is looked up once; after that it is an attribute like others, so that loops over cells
-    pay nothing for it. Type checkers see the module itself:
-
-        if TYPE_CHECKING:
-            import numpy as np
-        else:
-            np = LateModule("numpy")
-
-    A module that has it may use it in functions only, and its annotations stay unread
-    (`from __future__ import annotations`).
+    pay nothing for it. Type checkers see the module itself, as below. Whoever imports it may use it
+    in functions only, and their annotations stay unread (`from __future__ import annotations`).
 
     >>> fractions = LateModule("fractions")
     >>> str(fractions.Fraction(2, 4)), "Fraction" in vars(fractions)
@@ -36,3 +29,14 @@ class LateModule:
         value = getattr(import_module(self._name), name)
         setattr(self, name, value)
         return value
+
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import numpy as np
+    import polars as pl
+    import scipy
+else:
+    nw, np, pl, scipy = map(LateModule, ("narwhals", "numpy", "polars", "scipy"))
+
+__all__ = ["LateModule", "np", "nw", "pl", "scipy"]

@@ -53,7 +53,7 @@ from rollout.kernel.calendar.instants import (
     count_micros,
 )
 from rollout.kernel.calendar.windows import find_windows
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import nw
 from rollout.kernel.policy.familiarity import FamiliarityRule, encode_case_values
 from rollout.kernel.populations import PLANTED_TRACK
 from rollout.kernel.statistics.sampling import compute_sampling_values
@@ -63,13 +63,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from datetime import datetime
 
-    import narwhals as nw
-
     from rollout.engine.evidence.decision_resolution import Frame
     from rollout.engine.evidence.unit_arrays import IntArray
     from rollout.kernel.policy.policy import Policy
-else:
-    nw = LateModule("narwhals")
 
 
 CASELESS, UNIT = "caseless", "unit"

@@ -8,18 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rollout.engine.evidence.frames import VALUE_PREFIX
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import nw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import narwhals as nw
-
     from rollout.kernel.policy.policy import Policy
 
     Frame = nw.LazyFrame[Any]
-else:
-    nw = LateModule("narwhals")
 
 
 def resolve_decisions(

@@ -9,16 +9,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import pl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import polars as pl
-
     from rollout.engine.evidence.frames import RecordFrames
-else:
-    pl = LateModule("polars")
 
 MIN_LATE: Final = 0.01  # share of decided predictions below which nothing is proposed
 LAST_DELAY: Final = 0.999

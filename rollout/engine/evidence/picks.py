@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rollout.engine.records.records import is_registered
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import nw, pl
 from rollout.kernel.units import (
     EMPTY_SET,
     FULL_OVERLAP,
@@ -34,12 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import timedelta
 
-    import narwhals as nw
-    import polars as pl
-
     from rollout.engine.evidence.frames import RecordFrames
-else:
-    nw, pl = LateModule("narwhals"), LateModule("polars")
 
 
 RowT = TypeVar("RowT")

@@ -16,17 +16,13 @@ from rollout.engine.evidence.decision_resolution import number_decisions
 from rollout.engine.evidence.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFrames, Schema
 from rollout.engine.evidence.picks import do_set_texts_agree
 from rollout.engine.evidence.units import build_unit_key
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import nw
 from rollout.kernel.units import SLACK, Lever, Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import narwhals as nw
-
     from rollout.kernel.policy.policy import Policy
-else:
-    nw = LateModule("narwhals")
 
 CHECK_SCHEMA: Schema = {
     "reviewer": pl.String(),

@@ -38,7 +38,7 @@ from rollout.engine.evidence.picks import (
     parse_number,
 )
 from rollout.kernel.calendar.instants import NEVER, count_micros
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import nw
 from rollout.kernel.units import (
     AFTER_CLOSING,
     AFTER_DECISION,
@@ -59,13 +59,9 @@ from rollout.kernel.units import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    import narwhals as nw
-
     from rollout.engine.evidence.decision_resolution import Frame
     from rollout.kernel.policy.policy import Policy
     from rollout.kernel.units import Lever
-else:
-    nw = LateModule("narwhals")
 
 
 def build_band_columns(policy: Policy) -> dict[str, nw.Expr]:

@@ -21,20 +21,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rollout.kernel.calendar.instants import FIRST_SLOT, NEVER, count_micros
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import nw, pl
 from rollout.kernel.units import AFTER_CLOSING, SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import narwhals as nw
-    import polars as pl
-
     from rollout.engine.evidence.case_placement import PlacedHistory
     from rollout.engine.evidence.frames import RecordFrames
     from rollout.kernel.policy.policy import Policy
-else:
-    nw, pl = LateModule("narwhals"), LateModule("polars")
 
 
 DRAWS: Final = "draws"

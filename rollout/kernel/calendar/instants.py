@@ -15,14 +15,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np
 from rollout.kernel.units import Key
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
-else:
-    np = LateModule("numpy")
 
 
 OTHER_WINDOW: Final = "other"

@@ -48,16 +48,14 @@ from rollout.kernel.calendar.instants import (
     to_wall_time,
     to_wall_times,
 )
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import LateModule, np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     import opening_hours
     from numpy.typing import NDArray
 else:
-    np = LateModule("numpy")
     opening_hours = LateModule("opening_hours")
 
 SUN_EVENTS: Final = ("dawn", "sunrise", "sunset", "dusk")

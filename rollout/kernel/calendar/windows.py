@@ -28,15 +28,12 @@ from rollout.kernel.calendar.opening_hours import (
     strip_comments,
     uses_holidays,
 )
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
-else:
-    np = LateModule("numpy")
 
 REFERENCE_YEAR: Final = 2024  # a leap year that begins on a Monday
 _NEUTRAL_SITE: Final = Site("any", "UTC", country="US", coordinates=(0.0, 0.0))

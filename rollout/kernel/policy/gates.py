@@ -34,7 +34,7 @@ from rollout.kernel.facts import (
     UnmetRequirement,
     to_facts,
 )
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np
 from rollout.kernel.measures import Condition, MeasureKey, Statistic
 from rollout.kernel.policy.cell_evidence import (
     EvidenceCounts,
@@ -56,13 +56,10 @@ from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from rollout.kernel.calendar.instants import Cell
     from rollout.kernel.policy.policy import Gate, Policy
-else:
-    np = LateModule("numpy")
 
 
 BoolArray: TypeAlias = "NDArray[np.bool_]"

@@ -21,7 +21,7 @@ from hashlib import sha256
 from math import atanh, sqrt, tanh
 from typing import TYPE_CHECKING, TypeAlias
 
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np, scipy
 from rollout.kernel.statistics.intervals import (
     MIN_FREEDOM,
     NORMAL_QUANTILE,
@@ -35,15 +35,10 @@ from rollout.kernel.units import SLACK, split_label_set
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
-    import scipy
     from numpy.typing import NDArray
 
     from rollout.kernel.statistics.arrays import Floats, Ints
     from rollout.kernel.statistics.intervals import EffectiveNumber
-else:
-    np = LateModule("numpy")
-    scipy = LateModule("scipy")
 
 Coefficient: TypeAlias = "Callable[[Floats], Floats]"
 

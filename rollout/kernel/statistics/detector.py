@@ -35,20 +35,15 @@ from functools import cache, lru_cache
 from math import inf, log
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np, scipy
 from rollout.kernel.statistics.evidence import check_inside_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
-    import scipy
     from numpy.typing import ArrayLike, NDArray
 
     from rollout.kernel.statistics.arrays import Bools, Floats, Ints
-else:
-    np = LateModule("numpy")
-    scipy = LateModule("scipy")
 
 BoolArray: TypeAlias = "NDArray[np.bool_]"
 

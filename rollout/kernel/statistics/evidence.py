@@ -26,22 +26,17 @@ from functools import cache, lru_cache
 from math import log
 from typing import TYPE_CHECKING
 
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np, scipy
 from rollout.kernel.measures import Condition, Statistic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    import scipy
     from numpy.typing import ArrayLike
 
     from rollout.kernel.policy.gates import ConditionReading
     from rollout.kernel.policy.policy import Policy
     from rollout.kernel.statistics.arrays import Floats, Ints
-else:
-    np = LateModule("numpy")
-    scipy = LateModule("scipy")
 
 
 # From here on a Stirling series of five terms is exact in double precision.

@@ -19,7 +19,7 @@ from itertools import count
 from math import ceil, inf, log
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np, scipy
 from rollout.kernel.statistics.detector import compute_agreement_log_factors
 from rollout.kernel.statistics.evidence import check_inside_unit, count_further_agreements
 from rollout.kernel.statistics.gate_thresholds import compute_least_successes, get_gate_threshold
@@ -27,14 +27,9 @@ from rollout.kernel.statistics.gate_thresholds import compute_least_successes, g
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
-    import scipy
     from numpy.typing import NDArray
 
     from rollout.kernel.statistics.arrays import Floats
-else:
-    scipy = LateModule("scipy")
-    np = LateModule("numpy")
 
 # Records that a forecast looks ahead; what takes longer has no date.
 _HORIZON = 100_000

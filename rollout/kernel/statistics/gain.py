@@ -16,21 +16,16 @@ from functools import cache, cached_property
 from math import log
 from typing import TYPE_CHECKING, TypeAlias
 
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np, scipy
 from rollout.kernel.statistics.detector import compute_log_path
 from rollout.kernel.statistics.evidence import check_inside_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-    import scipy
     from numpy.typing import NDArray
 
     from rollout.kernel.statistics.arrays import Floats
-else:
-    np = LateModule("numpy")
-    scipy = LateModule("scipy")
 
 IntArray: TypeAlias = "NDArray[np.int64]"
 BoolArray: TypeAlias = "NDArray[np.bool_]"

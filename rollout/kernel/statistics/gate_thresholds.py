@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import log
 from typing import TYPE_CHECKING
 
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np
 from rollout.kernel.statistics.evidence import (
     check_inside_unit,
     compute_cost_gains,
@@ -23,14 +23,9 @@ from rollout.kernel.statistics.evidence import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    import scipy
     from numpy.typing import NDArray
 
     from rollout.kernel.statistics.arrays import Floats
-else:
-    np = LateModule("numpy")
-    scipy = LateModule("scipy")
 
 
 # Failures in a table; beyond them the e-value is computed. At 95 % this is half a million records

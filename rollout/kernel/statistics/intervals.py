@@ -22,18 +22,13 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np, scipy
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
-    import scipy
     from numpy.typing import ArrayLike
 
     from rollout.kernel.statistics.arrays import Bools, Floats, Ints
-else:
-    np = LateModule("numpy")
-    scipy = LateModule("scipy")
 
 
 NORMAL_QUANTILE = 1.959963984540054  # of a two-sided 95 % interval

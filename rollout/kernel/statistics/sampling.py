@@ -15,15 +15,12 @@ from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
-else:
-    np = LateModule("numpy")
 
 
 SAMPLING_PURPOSE = "stage"

@@ -52,15 +52,13 @@ from rollout.kernel.calendar.instants import (
     to_micros,
 )
 from rollout.kernel.calendar.opening_hours import compute_open_edges, is_always_open
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import pl
 from rollout.kernel.policy.cell_evidence import list_recorded_attributes
 from rollout.kernel.units import MISSING, SILENT, group_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
-
-    import polars as pl
 
     from rollout.data.database.session import Transaction
     from rollout.data.records.history import RowFilter, StoredHistory
@@ -71,8 +69,6 @@ if TYPE_CHECKING:
     from rollout.kernel.policy.evidence_sources import CountedOutcomeSource
     from rollout.kernel.policy.policy import Policy
     from rollout.live.rollout_state import RolloutState
-else:
-    pl = LateModule("polars")
 
 
 BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, KEY_COLUMNS
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np, pl
 from rollout.kernel.statistics.agreement import (
     MIN_RARE_CASES,
     AgreementCoefficient,
@@ -28,13 +28,8 @@ from rollout.kernel.units import AGREE, FAILED, SEPARATOR
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import numpy as np
-    import polars as pl
-
     from rollout.kernel.statistics.arrays import Floats
     from rollout.kernel.units import Lever
-else:
-    np, pl = LateModule("numpy"), LateModule("polars")
 
 
 class LabelConfusion(NamedTuple):

@@ -20,7 +20,7 @@ from rollout.engine.decide.widening_steps import (
 )
 from rollout.features.reports.inputs.cell_facts import CellVersionFacts
 from rollout.kernel.calendar.instants import find_slot_before
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import np
 from rollout.kernel.measures import Condition, Statistic, Subject
 from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor, list_floors
 from rollout.kernel.policy.gates import ConditionReading, GateReading, read_gate
@@ -38,8 +38,6 @@ from rollout.kernel.words import say_requirement
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy as np
-
     from rollout.engine.decide.scope import Scope
     from rollout.engine.evidence.evidence_view import EvidenceView
     from rollout.features.reports.inputs.evidence_inputs import (
@@ -50,8 +48,6 @@ if TYPE_CHECKING:
     from rollout.kernel.policy.cell_evidence import EvidenceCounts
     from rollout.kernel.policy.policy import EvidenceRules, Gate, Policy
     from rollout.kernel.statistics.arrays import Floats
-else:
-    np = LateModule("numpy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from rollout.engine.evidence.reviewer_checks import are_numbers_equal
 from rollout.engine.evidence.units import UNLISTED
 from rollout.engine.records.reviews import MAX_LISTED
 from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, KEY_COLUMNS
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.late_modules import nw
 from rollout.kernel.units import (
     AGREE,
     FAILED,
@@ -43,12 +43,8 @@ from rollout.kernel.units import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import narwhals as nw
-
     from rollout.kernel.policy.policy import Policy
     from rollout.kernel.units import Lever, Number
-else:
-    nw = LateModule("narwhals")
 
 MIN_PROBABILITY = 1e-6  # lower limit: records have at most six digits
 UNASSISTED_EXPOSURES = ("blind", "unknown")
