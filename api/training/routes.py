@@ -34,7 +34,7 @@ from rollout.engine.records.reviews import (
     CleaningChoiceResult,
 )
 from rollout.features.reports.inputs.divergence_columns import ExportManifest, Loss, SourceCount
-from rollout.kernel.late_modules import LateModule
+from rollout.kernel.arrays import LateModule
 
 if TYPE_CHECKING:
     from rollout.features.reports.figures.label_issues import TrainingExport

@@ -45,6 +45,7 @@ from rollout.engine.evidence.version_uses import (
     add_silent_predictions,
     list_draws,
 )
+from rollout.kernel.arrays import nw
 from rollout.kernel.calendar.instants import (
     EPOCH,
     OTHER_WINDOW,
@@ -53,7 +54,6 @@ from rollout.kernel.calendar.instants import (
     count_micros,
 )
 from rollout.kernel.calendar.windows import find_windows
-from rollout.kernel.late_modules import nw
 from rollout.kernel.policy.familiarity import FamiliarityRule, encode_case_values
 from rollout.kernel.populations import PLANTED_TRACK
 from rollout.kernel.statistics.sampling import compute_sampling_values

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rollout.engine.evidence.frames import VALUE_PREFIX
-from rollout.kernel.late_modules import nw
+from rollout.kernel.arrays import nw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ from math import ceil
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from rollout.kernel.arrays import pl
 from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.late_modules import pl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rollout.engine.records.records import is_registered
-from rollout.kernel.late_modules import nw, pl
+from rollout.kernel.arrays import nw, pl
 from rollout.kernel.units import (
     EMPTY_SET,
     FULL_OVERLAP,

@@ -16,7 +16,7 @@ from rollout.engine.evidence.decision_resolution import number_decisions
 from rollout.engine.evidence.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFrames, Schema
 from rollout.engine.evidence.picks import do_set_texts_agree
 from rollout.engine.evidence.units import build_unit_key
-from rollout.kernel.late_modules import nw
+from rollout.kernel.arrays import nw
 from rollout.kernel.units import SLACK, Lever, Number
 
 if TYPE_CHECKING:

@@ -37,8 +37,8 @@ from rollout.engine.evidence.picks import (
     pair_sets,
     parse_number,
 )
+from rollout.kernel.arrays import nw
 from rollout.kernel.calendar.instants import NEVER, count_micros
-from rollout.kernel.late_modules import nw
 from rollout.kernel.units import (
     AFTER_CLOSING,
     AFTER_DECISION,

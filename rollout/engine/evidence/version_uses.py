@@ -20,8 +20,8 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from rollout.kernel.arrays import nw, pl
 from rollout.kernel.calendar.instants import FIRST_SLOT, NEVER, count_micros
-from rollout.kernel.late_modules import nw, pl
 from rollout.kernel.units import AFTER_CLOSING, SILENT
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-from rollout.kernel.late_modules import np
+from rollout.kernel.arrays import np
 from rollout.kernel.units import Key
 
 if TYPE_CHECKING:

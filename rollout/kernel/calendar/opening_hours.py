@@ -30,6 +30,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
+from rollout.kernel.arrays import LateModule, np
 from rollout.kernel.calendar.instants import (
     DAY,
     FIRST_YEAR,
@@ -48,7 +49,6 @@ from rollout.kernel.calendar.instants import (
     to_wall_time,
     to_wall_times,
 )
-from rollout.kernel.late_modules import LateModule, np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,6 +6,7 @@ import re
 from datetime import datetime  # noqa: TC003 - examples name it
 from typing import TYPE_CHECKING, Final
 
+from rollout.kernel.arrays import np
 from rollout.kernel.calendar.instants import (
     OTHER_WINDOW,
     Instants,
@@ -28,7 +29,6 @@ from rollout.kernel.calendar.opening_hours import (
     strip_comments,
     uses_holidays,
 )
-from rollout.kernel.late_modules import np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

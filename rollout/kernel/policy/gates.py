@@ -19,6 +19,7 @@ from functools import cache, cached_property
 from math import comb, floor, log, log10
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from rollout.kernel.arrays import np
 from rollout.kernel.facts import (
     ALARM,
     DAYS,
@@ -34,7 +35,6 @@ from rollout.kernel.facts import (
     UnmetRequirement,
     to_facts,
 )
-from rollout.kernel.late_modules import np
 from rollout.kernel.measures import Condition, MeasureKey, Statistic
 from rollout.kernel.policy.cell_evidence import (
     EvidenceCounts,

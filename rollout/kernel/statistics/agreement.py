@@ -21,7 +21,7 @@ from hashlib import sha256
 from math import atanh, sqrt, tanh
 from typing import TYPE_CHECKING, TypeAlias
 
-from rollout.kernel.late_modules import np, scipy
+from rollout.kernel.arrays import np, scipy
 from rollout.kernel.statistics.intervals import (
     MIN_FREEDOM,
     NORMAL_QUANTILE,

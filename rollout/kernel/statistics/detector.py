@@ -35,7 +35,7 @@ from functools import cache, lru_cache
 from math import inf, log
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from rollout.kernel.late_modules import np, scipy
+from rollout.kernel.arrays import np, scipy
 from rollout.kernel.statistics.evidence import check_inside_unit
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from functools import cache, lru_cache
 from math import log
 from typing import TYPE_CHECKING
 
-from rollout.kernel.late_modules import np, scipy
+from rollout.kernel.arrays import np, scipy
 from rollout.kernel.measures import Condition, Statistic
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from itertools import count
 from math import ceil, inf, log
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from rollout.kernel.late_modules import np, scipy
+from rollout.kernel.arrays import np, scipy
 from rollout.kernel.statistics.detector import compute_agreement_log_factors
 from rollout.kernel.statistics.evidence import check_inside_unit, count_further_agreements
 from rollout.kernel.statistics.gate_thresholds import compute_least_successes, get_gate_threshold

@@ -16,7 +16,7 @@ from functools import cache, cached_property
 from math import log
 from typing import TYPE_CHECKING, TypeAlias
 
-from rollout.kernel.late_modules import np, scipy
+from rollout.kernel.arrays import np, scipy
 from rollout.kernel.statistics.detector import compute_log_path
 from rollout.kernel.statistics.evidence import check_inside_unit
 

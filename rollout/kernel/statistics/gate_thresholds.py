@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import log
 from typing import TYPE_CHECKING
 
-from rollout.kernel.late_modules import np
+from rollout.kernel.arrays import np
 from rollout.kernel.statistics.evidence import (
     check_inside_unit,
     compute_cost_gains,

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from rollout.kernel.late_modules import np, scipy
+from rollout.kernel.arrays import np, scipy
 
 if TYPE_CHECKING:
     import polars as pl

@@ -15,7 +15,7 @@ from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from rollout.kernel.late_modules import np
+from rollout.kernel.arrays import np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -37,6 +37,7 @@ from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
 from rollout.data.tables.record_tables import OUTCOME
 from rollout.engine.events import NO_SOURCES, LedgerEvent, ProposalSources
+from rollout.kernel.arrays import pl
 from rollout.kernel.calendar.instants import (
     DAY,
     LAST_SLOT,
@@ -52,7 +53,6 @@ from rollout.kernel.calendar.instants import (
     to_micros,
 )
 from rollout.kernel.calendar.opening_hours import compute_open_edges, is_always_open
-from rollout.kernel.late_modules import pl
 from rollout.kernel.policy.cell_evidence import list_recorded_attributes
 from rollout.kernel.units import MISSING, SILENT, group_pairs
 

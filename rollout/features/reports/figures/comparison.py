@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, KEY_COLUMNS
-from rollout.kernel.late_modules import np, pl
+from rollout.kernel.arrays import np, pl
 from rollout.kernel.statistics.agreement import (
     MIN_RARE_CASES,
     AgreementCoefficient,

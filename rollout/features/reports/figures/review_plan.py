@@ -19,8 +19,8 @@ from rollout.engine.decide.widening_steps import (
     list_widening_steps,
 )
 from rollout.features.reports.inputs.cell_facts import CellVersionFacts
+from rollout.kernel.arrays import np
 from rollout.kernel.calendar.instants import find_slot_before
-from rollout.kernel.late_modules import np
 from rollout.kernel.measures import Condition, Statistic, Subject
 from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor, list_floors
 from rollout.kernel.policy.gates import ConditionReading, GateReading, read_gate

@@ -28,7 +28,7 @@ from rollout.engine.evidence.reviewer_checks import are_numbers_equal
 from rollout.engine.evidence.units import UNLISTED
 from rollout.engine.records.reviews import MAX_LISTED
 from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, KEY_COLUMNS
-from rollout.kernel.late_modules import nw
+from rollout.kernel.arrays import nw
 from rollout.kernel.units import (
     AGREE,
     FAILED,
