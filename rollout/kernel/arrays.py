@@ -1,4 +1,4 @@
-"""Libraries of arrays and frames that are imported when something first computes with them.
+"""Types of arrays, and their libraries, imported when something first computes with them.
 
 NumPy and SciPy take as long to import as all rules of a policy. Most commands, and a replica that
 answers for sites without windows, compute nothing with them: they read the same rules, whose
@@ -36,7 +36,13 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     import scipy
+    from numpy.typing import NDArray
+
+    Bools = NDArray[np.bool_]
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
 else:
     nw, np, pl, scipy = map(LateModule, ("narwhals", "numpy", "polars", "scipy"))
+    Bools = Floats = Ints = Any
 
-__all__ = ["LateModule", "np", "nw", "pl", "scipy"]
+__all__ = ["Bools", "Floats", "Ints", "LateModule", "np", "nw", "pl", "scipy"]

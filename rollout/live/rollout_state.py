@@ -37,11 +37,9 @@ from rollout.kernel.errors import PolicyRefusedError, StaleRevisionError, Unknow
 from rollout.kernel.policy.policy import Policy
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from rollout.engine.records.records import Case
     from rollout.engine.records.reviews import CaseDraws
+    from rollout.kernel.arrays import Floats
 
 
 def list_new_versions(
@@ -145,7 +143,7 @@ class RolloutState:
 
         return draw_case(self.policy, self.rollout.service_salt, key, site, occurred, episode)
 
-    def draw_units(self, keys: Sequence[str]) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+    def draw_units(self, keys: Sequence[str]) -> "tuple[Floats, Floats]":
         """Return the sampling values of units: those of deciders, and those of audits."""
         from rollout.kernel.statistics.sampling import (
             AUDIT,

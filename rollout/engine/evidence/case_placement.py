@@ -45,7 +45,7 @@ from rollout.engine.evidence.version_uses import (
     add_silent_predictions,
     list_draws,
 )
-from rollout.kernel.arrays import nw
+from rollout.kernel.arrays import Ints, nw
 from rollout.kernel.calendar.instants import (
     EPOCH,
     OTHER_WINDOW,
@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rollout.engine.evidence.decision_resolution import Frame
-    from rollout.engine.evidence.unit_arrays import IntArray
     from rollout.kernel.policy.policy import Policy
 
 
@@ -359,7 +358,7 @@ def _add_windows(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     )
 
 
-def _group_by_calendar(site_ids: pl.Series, policy: Policy) -> Iterator[tuple[Site, IntArray]]:
+def _group_by_calendar(site_ids: pl.Series, policy: Policy) -> Iterator[tuple[Site, Ints]]:
     """Yield a site of each calendar, and the positions of all sites with that calendar."""
     sites: dict[tuple[object, ...], Site] = {}
     numbers: dict[str, int] = {}

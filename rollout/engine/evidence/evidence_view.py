@@ -38,9 +38,7 @@ from rollout.engine.evidence.stage_history import (
     find_familiar_units,
 )
 from rollout.engine.evidence.unit_arrays import (
-    BoolArray,
     CellUnitArrays,
-    IntArray,
     UnitArrays,
     UnitClasses,
     build_empty_arrays,
@@ -62,6 +60,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rollout.engine.decide.scope import CellState
+    from rollout.kernel.arrays import Bools, Ints
     from rollout.kernel.calendar.instants import Cell
     from rollout.kernel.policy.policy import Policy
     from rollout.kernel.statistics.gain import ArmUnits
@@ -99,7 +98,7 @@ class EvidenceView:
     first_seen: datetime
     stage_history: StageHistory
     shares: StageShares
-    find_buckets: Callable[[UnitArrays], IntArray]
+    find_buckets: Callable[[UnitArrays], Ints]
     feeds: GuardFeeds
     familiar_history: FamiliarHistory = NO_HISTORY
     floor_index: int | None = None
@@ -252,7 +251,7 @@ class EvidenceView:
             return rows
         return rows.select(self.find_visible(rows))
 
-    def find_visible(self, rows: UnitArrays) -> BoolArray:
+    def find_visible(self, rows: UnitArrays) -> Bools:
         """Return which units are familiar, and sent to a blind review by the stage."""
         is_visible = np.ones(len(rows), dtype=bool)
         if self.unit_classes.has_values:
@@ -261,17 +260,17 @@ class EvidenceView:
             is_visible &= self.find_reviewed(rows)
         return is_visible
 
-    def find_familiar(self, rows: UnitArrays) -> BoolArray:
+    def find_familiar(self, rows: UnitArrays) -> Bools:
         """Return which units were familiar to the version when they occurred."""
         return find_familiar_units(rows, self.unit_classes, self.familiar_history)
 
-    def find_reviewed(self, rows: UnitArrays) -> BoolArray:
+    def find_reviewed(self, rows: UnitArrays) -> Bools:
         """Return which units the stage sends to a blind review, by their sampling values."""
         stage_levels = self.stage_history.find_levels(rows.occurred)
         buckets = self.find_buckets_at(rows, stage_levels)
         return self.shares.find_reviewed(buckets, stage_levels)
 
-    def find_buckets_at(self, rows: UnitArrays, stage_levels: IntArray) -> IntArray:
+    def find_buckets_at(self, rows: UnitArrays, stage_levels: Ints) -> Ints:
         """Return the bucket of each row; 0 in shadow where draws are late: no share is compared."""
         if not self.draws_late:
             return self.find_buckets(rows)
@@ -432,7 +431,7 @@ def batch_view(view: EvidenceView) -> EvidenceView:
     return replace(view, rows=rows)
 
 
-def _batch_gate_rows(view: EvidenceView, starts: IntArray) -> UnitArrays:
+def _batch_gate_rows(view: EvidenceView, starts: Ints) -> UnitArrays:
     gate = view.rows.gate
     whole = view.unit_classes.is_whole_unit & ~view.unit_classes.is_missing
     is_judged = whole[gate.unit_class] if len(gate) else np.zeros(0, dtype=bool)
@@ -440,15 +439,13 @@ def _batch_gate_rows(view: EvidenceView, starts: IntArray) -> UnitArrays:
     return select_batches(gate, is_judged, starts, _list_floor_bands(view))
 
 
-def _list_floor_bands(view: EvidenceView) -> IntArray:
+def _list_floor_bands(view: EvidenceView) -> Ints:
     """Return the band of each unit class by which figures are read: none without floors."""
     bands = view.unit_classes.bands
     return bands if view.policy.evidence.higher_floors else np.zeros_like(bands)
 
 
-def select_batches(
-    rows: UnitArrays, is_judged: BoolArray, starts: IntArray, bands: IntArray
-) -> UnitArrays:
+def select_batches(rows: UnitArrays, is_judged: Bools, starts: Ints, bands: Ints) -> UnitArrays:
     """Return the rows of whole batches, each with the last slot of its batch.
 
     Batches run in the order of closing and never split a slot of their band. Those that occurred
@@ -471,7 +468,7 @@ def select_batches(
     return replace(_take(rows, order), slot=slots[order])
 
 
-def _take(rows: UnitArrays, index: IntArray) -> UnitArrays:
+def _take(rows: UnitArrays, index: Ints) -> UnitArrays:
     return UnitArrays(
         rows.slot[index],
         rows.occurred[index],
@@ -482,7 +479,7 @@ def _take(rows: UnitArrays, index: IntArray) -> UnitArrays:
     )
 
 
-def _find_batch_ends(slots: IntArray, is_judged: BoolArray) -> IntArray:
+def _find_batch_ends(slots: Ints, is_judged: Bools) -> Ints:
     """Return the last slot of each row's batch, -1 in one that isn't whole."""
     ends = np.full(len(slots), -1, dtype=np.int64)
     if not len(slots):
@@ -498,7 +495,7 @@ def _find_batch_ends(slots: IntArray, is_judged: BoolArray) -> IntArray:
     return ends
 
 
-def _list_starts(view: EvidenceView) -> IntArray:
+def _list_starts(view: EvidenceView) -> Ints:
     """Return the slots from which figures of the cell may count."""
     state = view.state
     instants = {state.attempt_since, state.changed_at}
@@ -559,7 +556,7 @@ def _select_fresh(view: EvidenceView, slot: int) -> UnitArrays:
     return order_by_receipt(rows.select(slice(start, end)), known_slots[start:end], slot)
 
 
-def order_by_receipt(rows: UnitArrays, known_slots: IntArray, until: int) -> UnitArrays:
+def order_by_receipt(rows: UnitArrays, known_slots: Ints, until: int) -> UnitArrays:
     """Return the rows that are known by a slot, each counted in the slot that knew it first."""
     order = np.flatnonzero(known_slots <= until)
     order = order[np.lexsort((rows.occurred[order], known_slots[order]))]
@@ -628,10 +625,10 @@ def _count_newest(
             yield condition.key, tuple((int(agreed[-size:].sum()), size) for size in sizes)
 
 
-def _list_agreements(condition: Condition, rows: UnitArrays, unit_classes: UnitClasses) -> IntArray:
+def _list_agreements(condition: Condition, rows: UnitArrays, unit_classes: UnitClasses) -> Ints:
     """Return 1 or 0 for each unit that a condition counts, in order."""
     counts = unit_classes.take_counts(condition, rows)
-    agreed: IntArray = counts[counts.any(axis=1), 0]
+    agreed: Ints = counts[counts.any(axis=1), 0]
     return agreed
 
 

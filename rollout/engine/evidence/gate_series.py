@@ -34,13 +34,8 @@ if TYPE_CHECKING:
 
     from rollout.engine.evidence.evidence_view import EvidenceView
     from rollout.engine.evidence.guard_evidence import CountWindow
-    from rollout.engine.evidence.unit_arrays import (
-        BoolArray,
-        CellUnitArrays,
-        IntArray,
-        UnitArrays,
-        UnitClasses,
-    )
+    from rollout.engine.evidence.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
+    from rollout.kernel.arrays import Bools, Ints
     from rollout.kernel.measures import Condition
     from rollout.kernel.policy.policy import Minimum, Policy
 
@@ -92,8 +87,8 @@ class FlagSeries:
 
     def __init__(
         self,
-        slots: IntArray,
-        evaluate: Callable[[IntArray], BoolArray],
+        slots: Ints,
+        evaluate: Callable[[Ints], Bools],
         first_part: int = SLOTS_AT_ONCE,
     ) -> None:
         self._slots, self._evaluate, self._first_part = slots, evaluate, first_part
@@ -101,7 +96,7 @@ class FlagSeries:
         self._flags = np.zeros(0, dtype=bool)
 
     @property
-    def flags(self) -> BoolArray:
+    def flags(self) -> Bools:
         """Return the flags of all slots."""
         if len(self._flags) < len(self._slots):
             self._start, self._flags = 0, self._evaluate(self._slots)
@@ -149,8 +144,8 @@ class GateSeries:
 
     def __init__(
         self,
-        slots: IntArray,
-        evaluate: Callable[[IntArray, float], BoolArray],
+        slots: Ints,
+        evaluate: Callable[[Ints, float], Bools],
         risk: float,
         first_part: int = SLOTS_AT_ONCE,
     ) -> None:
@@ -159,17 +154,17 @@ class GateSeries:
         self.turned = FlagSeries(slots, lambda chosen: ~evaluate(chosen, 1.0), first_part)
 
     @property
-    def is_met(self) -> BoolArray:
+    def is_met(self) -> Bools:
         """Return where the gate is met."""
         return self.met.flags
 
     @property
-    def has_turned(self) -> BoolArray:
+    def has_turned(self) -> Bools:
         """Return where the gate has turned."""
         return self.turned.flags
 
 
-def choose_first_part(conditions: Iterable[Condition], slots: IntArray) -> int:
+def choose_first_part(conditions: Iterable[Condition], slots: Ints) -> int:
     """Return how many slots of a gate to evaluate at first.
 
     All of them where a condition has one path or sum over all its rows.
@@ -183,8 +178,8 @@ def are_minimums_met(
     minimum: Minimum,
     window: CountWindow,
     minimum_window: CountWindow,
-    slots: IntArray,
-) -> BoolArray:
+    slots: Ints,
+) -> Bools:
     """Return where there are enough units, reviewers and days, and few decisions are missing."""
     are_met = minimum_window.find_minimum(minimum, slots)
     if are_met.any():  # in most cells of a first tick there are none
@@ -192,10 +187,10 @@ def are_minimums_met(
     return are_met
 
 
-def are_renewal_minimums_met(minimum: Minimum, units: CountWindow, slots: IntArray) -> BoolArray:
+def are_renewal_minimums_met(minimum: Minimum, units: CountWindow, slots: Ints) -> Bools:
     """Return where there are enough judged units and reviewers to renew a grant."""
     positions = units.count_rows_by(slots)
-    are_enough: BoolArray = units.judged_counts[positions] >= max(minimum.units, 1)
+    are_enough: Bools = units.judged_counts[positions] >= max(minimum.units, 1)
     return are_enough & (units.reviewer_counts[positions] >= minimum.reviewers)
 
 
@@ -203,12 +198,12 @@ def are_all_met(
     policy: Policy,
     conditions: Iterable[Condition],
     window: CountWindow,
-    are_minimums_met: Callable[[IntArray], BoolArray],
-    slots: IntArray,
+    are_minimums_met: Callable[[Ints], Bools],
+    slots: Ints,
     risk: float,
     *,
     is_renewal: bool,
-) -> BoolArray:
+) -> Bools:
     """Return where the minimum holds and all conditions reach their threshold.
 
     A renewal has no minimum of slices. No method of a view: a series keeps
@@ -233,9 +228,7 @@ def are_all_met(
     return result
 
 
-def find_met_counts(
-    condition: Condition, counts: IntArray, risk: float, policy: Policy
-) -> BoolArray:
+def find_met_counts(condition: Condition, counts: Ints, risk: float, policy: Policy) -> Bools:
     """Return at which rows of counts log E reaches ln(1/risk)."""
     if condition.measure.statistic is Statistic.MEAN:
         levels = policy.cost_shares
@@ -286,7 +279,7 @@ class UnfamiliarUnits:
 
 def count_values(
     rows: UnitArrays,
-    stage_levels: IntArray,
+    stage_levels: Ints,
     unit_classes: UnitClasses,
     history: FamiliarHistory,
     readings: Mapping[AttributeValue, ValueReading],
@@ -329,9 +322,9 @@ def count_unfamiliar_units(
     return UnfamiliarUnits(len(rows), len(unfamiliar), top_value, top_units)
 
 
-def _find_places(rows: UnitArrays, unit_classes: UnitClasses) -> dict[AttributeValue, IntArray]:
+def _find_places(rows: UnitArrays, unit_classes: UnitClasses) -> dict[AttributeValue, Ints]:
     """Return by value the rows of which a case has it, in the order of rows."""
-    parts: dict[AttributeValue, list[IntArray]] = {}
+    parts: dict[AttributeValue, list[Ints]] = {}
     for unit_class in np.unique(rows.unit_class).tolist():
         places = np.flatnonzero(rows.unit_class == unit_class)
         for value in sorted(frozenset().union(*unit_classes.values_by_class[unit_class])):
@@ -346,9 +339,9 @@ class _ValueUnits:
     `agreed_before[n]` of the first n agree.
     """
 
-    slots: IntArray
-    days: IntArray
-    agreed_before: IntArray
+    slots: Ints
+    days: Ints
+    agreed_before: Ints
 
 
 class ValueSeries:
@@ -440,7 +433,7 @@ def _split_by_value(
     and in doubt a disagreement is among the newest.
     """
     agreed = unit_classes.agrees[rows.unit_class]
-    rows_by_value: dict[AttributeValue, list[IntArray]] = {}
+    rows_by_value: dict[AttributeValue, list[Ints]] = {}
     for unit_class in np.unique(rows.unit_class).tolist():
         cases = unit_classes.values_by_class[unit_class]
         places = np.flatnonzero(rows.unit_class == unit_class)

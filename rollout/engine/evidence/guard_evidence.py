@@ -34,8 +34,6 @@ from rollout.engine.evidence.site_series import (
     compute_episode_series,
 )
 from rollout.engine.evidence.unit_arrays import (
-    BoolArray,
-    IntArray,
     UnitArrays,
     UnitClasses,
     build_empty_arrays,
@@ -62,6 +60,7 @@ if TYPE_CHECKING:
     from rollout.engine.evidence.evidence_view import EvidenceView
     from rollout.engine.evidence.guard_series import GuardSeries
     from rollout.engine.evidence.stage_history import StageHistory, StageShares
+    from rollout.kernel.arrays import Bools, Ints
     from rollout.kernel.calendar.instants import Cell
     from rollout.kernel.policy.policy import Guard, Minimum
     from rollout.kernel.units import OutcomeRule
@@ -235,9 +234,7 @@ class GuardEvidence:
 class GuardFeeds(Protocol):
     """Records that guards read besides decisions: answers, arrivals and harm."""
 
-    def read_answers(
-        self, cell: Cell, version: str, guard: Guard
-    ) -> tuple[IntArray, IntArray, BoolArray]:
+    def read_answers(self, cell: Cell, version: str, guard: Guard) -> tuple[Ints, Ints, Bools]:
         """Return slot, occurred slot and badness of a guard's answers.
 
         For guards of harm these are outcomes instead.
@@ -324,11 +321,11 @@ class SliceRows:
         codes, self.values = unit_classes.get_slice_codes(condition.population.attribute)
         counted = np.flatnonzero(counts.any(axis=1))
         order = np.argsort(codes[rows.unit_class[counted]], kind="stable")
-        self.positions: IntArray = counted[order]
-        self.codes: IntArray = codes[rows.unit_class[self.positions]]
+        self.positions: Ints = counted[order]
+        self.codes: Ints = codes[rows.unit_class[self.positions]]
         is_missing = unit_classes.is_missing[rows.unit_class[self.positions]]
-        self.columns: IntArray = np.column_stack([counts[self.positions], is_missing])
-        self.is_first: BoolArray = np.diff(self.codes, prepend=-1) != 0
+        self.columns: Ints = np.column_stack([counts[self.positions], is_missing])
+        self.is_first: Bools = np.diff(self.codes, prepend=-1) != 0
         self._row_count = len(rows)
 
     def count_before(self, position: int) -> ValueCounts:
@@ -341,7 +338,7 @@ class SliceRows:
             for code in np.unique(codes).tolist()
         }
 
-    def find_passing(self, condition: Condition, risk: float, *, has_minimum: bool) -> BoolArray:
+    def find_passing(self, condition: Condition, risk: float, *, has_minimum: bool) -> Bools:
         """Return whether every value seen passes after each number of rows; none seen fails.
 
         The shape is (rows + 1,).
@@ -354,18 +351,18 @@ class SliceRows:
         failed_before = np.where(self.is_first, 0, np.roll(fails, 1))
         failing = self._sum_over_rows(fails - failed_before)
         value_count = self._sum_over_rows(self.is_first.astype(np.int64))
-        passing: BoolArray = (failing == 0) & (value_count > 0) & (value_count <= MAX_SLICE_VALUES)
+        passing: Bools = (failing == 0) & (value_count > 0) & (value_count <= MAX_SLICE_VALUES)
         return passing
 
-    def _cumulate_by_value(self) -> IntArray:
+    def _cumulate_by_value(self) -> Ints:
         """Return the running counts of each row's value, that row included."""
         cumulative = np.cumsum(self.columns, axis=0)
         starts = np.flatnonzero(self.is_first)
         before = cumulative[starts] - self.columns[starts]
-        sums: IntArray = cumulative - before[np.cumsum(self.is_first) - 1]
+        sums: Ints = cumulative - before[np.cumsum(self.is_first) - 1]
         return sums
 
-    def _sum_over_rows(self, changes: IntArray) -> IntArray:
+    def _sum_over_rows(self, changes: Ints) -> Ints:
         sums = np.zeros(self._row_count + 1, dtype=np.int64)
         sums[self.positions + 1] = changes
         return np.cumsum(sums)
@@ -399,7 +396,7 @@ class CountWindow:
         self._planted = planted if planted is not None and has_rows else build_empty_arrays()
 
     @cached_property
-    def slots(self) -> IntArray:
+    def slots(self) -> Ints:
         """Return the slots in which rows or outcomes are counted, ascending."""
         arm_slots = (units.slots for units in self._arms.values())
         other_slots = (self._planted.slot, *arm_slots)
@@ -409,7 +406,7 @@ class CountWindow:
         return self._rows.slot[find_run_starts(self._rows.slot)]
 
     @property
-    def row_slots(self) -> IntArray:
+    def row_slots(self) -> Ints:
         """Return the slot of each row of the cases that occur, ascending."""
         return self._rows.slot
 
@@ -418,7 +415,7 @@ class CountWindow:
         units = self._arms.get(condition.key)
         return build_empty_arms() if units is None else units
 
-    def count_rows_by(self, slots: IntArray) -> IntArray:
+    def count_rows_by(self, slots: Ints) -> Ints:
         """Return the number of rows up to each slot."""
         return np.searchsorted(self._rows.slot, slots, side="right")
 
@@ -434,7 +431,7 @@ class CountWindow:
             )
         return counts
 
-    def get_counts_at(self, condition: Condition, slots: IntArray) -> IntArray:
+    def get_counts_at(self, condition: Condition, slots: Ints) -> Ints:
         """Return the condition's counts up to each slot."""
         positions = np.searchsorted(self._get_rows(condition).slot, slots, side="right")
         return self.get_counts(condition)[positions].astype(np.int64)
@@ -475,7 +472,7 @@ class CountWindow:
         )
 
     @cached_property
-    def recent_starts(self) -> IntArray:
+    def recent_starts(self) -> Ints:
         """Return after each number of rows how many come before the last seven days with units.
 
         A day begins with its first unit that counts. So what counts late is among the units of the
@@ -489,7 +486,7 @@ class CountWindow:
         starts[1:] = first_rows[np.maximum(day_numbers - RECENT_DAYS + 1, 0)]
         return starts
 
-    def find_few_missing(self, missing_at_most: float, slots: IntArray) -> BoolArray:
+    def find_few_missing(self, missing_at_most: float, slots: Ints) -> Bools:
         """Return at which slots few units are missing, of all and of the last seven days."""
         ends = self.count_rows_by(slots)
         are_few = np.ones(len(slots), dtype=bool)
@@ -533,7 +530,7 @@ class CountWindow:
         """Return the reviewers with a decision after each number of rows."""
         return _count_distinct(self._rows.reviewer, self._is_judged)
 
-    def find_minimum(self, minimum: Minimum, slots: IntArray) -> BoolArray:
+    def find_minimum(self, minimum: Minimum, slots: Ints) -> Bools:
         """Return at which slots there are enough units, reviewers and days."""
         positions = self.count_rows_by(slots)
         return (
@@ -543,11 +540,11 @@ class CountWindow:
         )
 
     @cached_property
-    def _is_whole_unit(self) -> BoolArray:
+    def _is_whole_unit(self) -> Bools:
         return self._unit_classes.is_whole_unit[self._rows.unit_class]
 
     @cached_property
-    def _is_judged(self) -> BoolArray:
+    def _is_judged(self) -> Bools:
         return self._is_whole_unit & ~self._unit_classes.is_missing[self._rows.unit_class]
 
     def count_at(self, slot: int) -> EvidenceCounts:
@@ -597,13 +594,13 @@ class CountWindow:
         return counts
 
 
-def _cumulate(increments: IntArray) -> CountArray:
+def _cumulate(increments: Ints) -> CountArray:
     sums = np.zeros((len(increments) + 1, *increments.shape[1:]), dtype=np.int32)
     np.cumsum(increments, axis=0, out=sums[1:])
     return sums
 
 
-def _count_distinct(values: IntArray, mask: BoolArray) -> CountArray:
+def _count_distinct(values: Ints, mask: Bools) -> CountArray:
     """Return the number of different masked values after each number of rows."""
     is_first = np.zeros(len(values), dtype=np.int64)
     positions = np.flatnonzero(mask)

@@ -14,16 +14,14 @@ from functools import cached_property
 from math import inf, log
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.unit_arrays import (
-    BoolArray,
-    IntArray,
     UnitArrays,
     UnitClasses,
     find_run_starts,
     unite_ascending,
 )
+from rollout.kernel.arrays import Bools, Floats, Ints
 from rollout.kernel.calendar.instants import count_micros, to_instant
 from rollout.kernel.facts import AlarmSubject
 from rollout.kernel.measures import Condition, Statistic, Watch
@@ -64,17 +62,17 @@ class GuardSeries:
             Few are read, so they are computed on demand.
     """
 
-    slots: IntArray
-    is_alarm: BoolArray
-    bad_counts: IntArray
-    record_counts: IntArray
-    has_recovered: BoolArray | None = None
+    slots: Ints
+    is_alarm: Bools
+    bad_counts: Ints
+    record_counts: Ints
+    has_recovered: Bools | None = None
     subjects: tuple[AlarmSubject | None, ...] = ()
-    is_calm: BoolArray | None = None
-    compute_path: Callable[[], NDArray[np.float64]] | None = None
+    is_calm: Bools | None = None
+    compute_path: Callable[[], Floats] | None = None
 
     @cached_property
-    def log_path(self) -> NDArray[np.float64] | None:
+    def log_path(self) -> Floats | None:
         """Return a detector's values as natural logarithms; None without a detector."""
         return None if self.compute_path is None else self.compute_path()
 
@@ -125,7 +123,7 @@ def compute_detector_series(
         return GuardSeries(slots, np.empty(0, dtype=bool), slots, slots)
     compared = counts.sum(axis=1)
 
-    def compute_factors() -> NDArray[np.float64]:
+    def compute_factors() -> Floats:
         return _compute_log_factors(guard, counts, policy)
 
     threshold, is_calm = log(guard.false_alarm_every), None
@@ -147,7 +145,7 @@ def compute_detector_series(
     )
 
 
-def _compute_bound(guard: Guard, counts: IntArray) -> float:
+def _compute_bound(guard: Guard, counts: Ints) -> float:
     """Return what no value of the path exceeds; infinity where that saves nothing."""
     if guard.condition.measure.statistic is not Statistic.SHARE:
         return inf
@@ -180,20 +178,20 @@ def compute_gain_series(guard: Guard, units: ArmUnits) -> GuardSeries:
     )
 
 
-def _group_by_slot(rows: UnitArrays, class_counts: IntArray) -> tuple[IntArray, IntArray]:
+def _group_by_slot(rows: UnitArrays, class_counts: Ints) -> tuple[Ints, Ints]:
     """Return the slots with counts of the measure, and the counts."""
-    is_counted: BoolArray = np.any(class_counts, axis=1)
+    is_counted: Bools = np.any(class_counts, axis=1)
     counted = np.flatnonzero(is_counted[rows.unit_class])
     slots = rows.slot[counted]
     row_counts = class_counts.take(rows.unit_class[counted], axis=0)
     if not len(slots):
         return slots, row_counts
     starts = find_run_starts(slots)
-    counts: IntArray = np.add.reduceat(row_counts, starts, axis=0)
+    counts: Ints = np.add.reduceat(row_counts, starts, axis=0)
     return slots[starts], counts
 
 
-def _compute_log_factors(guard: Guard, counts: IntArray, policy: Policy) -> NDArray[np.float64]:
+def _compute_log_factors(guard: Guard, counts: Ints, policy: Policy) -> Floats:
     condition = guard.condition
     if condition.measure.statistic is Statistic.MEAN:
         levels, threshold = policy.cost_shares, policy.scale_cost(condition.threshold)
@@ -214,16 +212,14 @@ def _find_reference(guard: Guard) -> float:
     return condition.share if condition.at_least else 1 - condition.share
 
 
-def _count_against(guard: Guard, counts: IntArray) -> IntArray:
+def _count_against(guard: Guard, counts: Ints) -> Ints:
     """Return the records against the threshold: costs, the model alone, or differences."""
     columns = guard.condition.measure.list_columns_against(counts.shape[1])
-    counts_against: IntArray = counts[:, columns].sum(axis=1)
+    counts_against: Ints = counts[:, columns].sum(axis=1)
     return counts_against
 
 
-def compute_share_series(
-    guard: Guard, slots: IntArray, is_bad: BoolArray, policy: Policy
-) -> GuardSeries:
+def compute_share_series(guard: Guard, slots: Ints, is_bad: Bools, policy: Policy) -> GuardSeries:
     """Return the share of bad records in the span before each slot.
 
     Args:
@@ -253,7 +249,7 @@ def count_slots(duration: timedelta, policy: Policy) -> int:
     return -(-count_micros(duration) // count_micros(policy.tick))
 
 
-def _is_over_threshold(guard: Guard, bad_counts: IntArray, record_counts: IntArray) -> BoolArray:
+def _is_over_threshold(guard: Guard, bad_counts: Ints, record_counts: Ints) -> Bools:
     measure, threshold = guard.condition.measure, guard.condition.threshold
     if measure.watch is Watch.HARMS:
         return bad_counts > threshold
@@ -276,7 +272,7 @@ def compute_slice_series(
         unit_classes: the classes of the history.
     """
     counts = unit_classes.take_counts(condition, rows)
-    is_counted: BoolArray = np.asarray(counts.any(axis=1), dtype=bool)
+    is_counted: Bools = np.asarray(counts.any(axis=1), dtype=bool)
     rows, counts = rows.select(is_counted), counts[is_counted]
     codes, values = unit_classes.get_slice_codes(condition.population.attribute)
     row_codes = codes[rows.unit_class]
@@ -318,7 +314,7 @@ def compute_drift_series(
 
 def _list_codes(
     condition: Condition, unit_classes: UnitClasses
-) -> tuple[str, IntArray, tuple[str, ...]]:
+) -> tuple[str, Ints, tuple[str, ...]]:
     """Return what is watched, the value's number of each class (-1: none), and the values."""
     attribute = condition.population.attribute
     if attribute:
@@ -329,12 +325,12 @@ def _list_codes(
 
 
 def _list_shifts(
-    row_codes: IntArray,
+    row_codes: Ints,
     shares: np.ndarray[tuple[int], np.dtype[np.float64]],
     values: Sequence[str],
     tolerance: float,
     name: str,
-) -> Iterator[tuple[AlarmSubject, BoolArray, float]]:
+) -> Iterator[tuple[AlarmSubject, Bools, float]]:
     """Yield each shift with its subject, the units that speak for it, and their largest share."""
     for code in np.flatnonzero(shares).tolist():
         share, has_value = float(shares[code]), row_codes == code
@@ -347,7 +343,7 @@ def _list_shifts(
     yield AlarmSubject(name), shares[row_codes] == 0, tolerance
 
 
-def _build_stream(slots: IntArray, is_bad: BoolArray, limit: float) -> UnitStream:
+def _build_stream(slots: Ints, is_bad: Bools, limit: float) -> UnitStream:
     unique_slots, starts = np.unique(slots, return_index=True)
     if not len(unique_slots):
         return UnitStream(unique_slots, unique_slots, unique_slots, limit)
@@ -358,8 +354,8 @@ def _build_stream(slots: IntArray, is_bad: BoolArray, limit: float) -> UnitStrea
 
 def _build_series(
     guard: Guard,
-    slots: IntArray,
-    is_bad: BoolArray,
+    slots: Ints,
+    is_bad: Bools,
     streams: Sequence[UnitStream],
     subjects: Sequence[AlarmSubject],
     *,
@@ -390,6 +386,6 @@ def _build_series(
     )
 
 
-def _find_lasting(slots: IntArray, episode: StreamAlarm) -> BoolArray:
+def _find_lasting(slots: Ints, episode: StreamAlarm) -> Bools:
     is_after = slots >= episode.slot
     return is_after if episode.end is None else is_after & (slots < episode.end)

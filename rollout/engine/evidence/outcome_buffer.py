@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rollout.engine.evidence.stage_history import StageShares
-from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
+from rollout.kernel.arrays import Bools, Floats, Ints
 from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_EPISODE_PREDICTION, OWN_PREDICTION
-from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.gain import ArmUnits
 from rollout.kernel.units import DECIDES, OutcomeRule, group_pairs
 
@@ -40,14 +39,14 @@ class OutcomeUnits:
         source_fault: number of the reason in `SOURCE_FAULTS`.
     """
 
-    slot: IntArray
-    occurred: IntArray
-    bucket: IntArray
+    slot: Ints
+    occurred: Ints
+    bucket: Ints
     score: Floats
     known_share: Floats
-    drawn_arm: IntArray
+    drawn_arm: Ints
     drawn_share: Floats
-    source_fault: IntArray
+    source_fault: Ints
 
     def __len__(self) -> int:
         """Return the number of units."""
@@ -61,7 +60,7 @@ class OutcomeUnits:
         scores, shares = self.score * is_sourced, self.known_share * is_sourced
         return replace(self, score=scores, known_share=shares)
 
-    def select(self, is_kept: BoolArray) -> "OutcomeUnits":
+    def select(self, is_kept: Bools) -> "OutcomeUnits":
         """Return some of the units."""
         return OutcomeUnits(*(getattr(self, item.name)[is_kept] for item in fields(self)))
 
@@ -78,9 +77,7 @@ def join_outcomes(earlier: OutcomeUnits, later: OutcomeUnits) -> OutcomeUnits:
     return OutcomeUnits(*map(np.concatenate, pairs))
 
 
-def build_arms(
-    rows: OutcomeUnits, stage_levels: IntArray, shares: StageShares, arm: str
-) -> ArmUnits:
+def build_arms(rows: OutcomeUnits, stage_levels: Ints, shares: StageShares, arm: str) -> ArmUnits:
     """Return the units that the sampling value alone gave to one of two arms.
 
     Args:
@@ -103,22 +100,22 @@ def build_arms(
     )
 
 
-def count_staged(stage_levels: IntArray, shares: StageShares, arm: str) -> int:
+def count_staged(stage_levels: Ints, shares: StageShares, arm: str) -> int:
     """Return how many units a stage with two arms had, whether or not they are in one."""
     return int(_find_staged(stage_levels, shares, arm).sum())
 
 
-def _find_staged(stage_levels: IntArray, shares: StageShares, arm: str) -> BoolArray:
+def _find_staged(stage_levels: Ints, shares: StageShares, arm: str) -> Bools:
     """Return which units were at a stage with two arms."""
-    is_staged: BoolArray = ~np.isnan(shares.model_shares[stage_levels])
+    is_staged: Bools = ~np.isnan(shares.model_shares[stage_levels])
     if arm:
         is_staged &= shares.model_decides[stage_levels] == (arm == DECIDES)
     return is_staged
 
 
 def _find_answered_as_drawn(
-    rows: OutcomeUnits, stage_levels: IntArray, shares: StageShares, is_model: BoolArray
-) -> BoolArray:
+    rows: OutcomeUnits, stage_levels: Ints, shares: StageShares, is_model: Bools
+) -> Bools:
     """Return which units the stage's sampling alone assigned, by what was stored with them.
 
     Another stage at the instant of the question has another share, in either arm. A unit without an
@@ -131,7 +128,7 @@ def _find_answered_as_drawn(
     is_same_share = np.abs(rows.drawn_share - expected) < SHARE_TOLERANCE
     is_as_drawn = is_same_arm & (is_same_share | np.isnan(rows.drawn_share))
     has_no_answer = (rows.drawn_arm == UNRECORDED) | (rows.drawn_arm == NOT_ASKED)
-    result: BoolArray = has_no_answer | is_as_drawn | (rows.drawn_share == 1)
+    result: Bools = has_no_answer | is_as_drawn | (rows.drawn_share == 1)
     return result
 
 

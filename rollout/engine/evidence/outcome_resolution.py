@@ -35,8 +35,8 @@ from rollout.engine.evidence.outcome_buffer import (
     UNRECORDED,
     OutcomeUnits,
 )
-from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.evidence.version_uses import PAIR, list_silent_pairs
+from rollout.kernel.arrays import Ints
 from rollout.kernel.calendar.instants import FIRST_SLOT, count_micros
 from rollout.kernel.policy.evidence_sources import OWN_EPISODE_PREDICTION, OWN_PREDICTION
 from rollout.kernel.policy.policy import Policy
@@ -269,7 +269,7 @@ def to_outcome_units(part: pl.DataFrame) -> OutcomeUnits:
     )
 
 
-def _read_arms(part: pl.DataFrame) -> IntArray:
+def _read_arms(part: pl.DataFrame) -> Ints:
     """Return the arms that a history's predictions record."""
     if SAMPLED_ARM not in part.columns:
         return np.full(part.height, UNRECORDED, dtype=np.int64)

@@ -22,12 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.engine.evidence.guard_series import GuardSeries, compute_share_series, count_slots
-from rollout.engine.evidence.unit_arrays import (
-    BoolArray,
-    IntArray,
-    find_run_starts,
-    unite_ascending,
-)
+from rollout.engine.evidence.unit_arrays import find_run_starts, unite_ascending
+from rollout.kernel.arrays import Bools, Floats, Ints
 from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
 from rollout.kernel.calendar.instants import DAY, HOUR, MINUTE, Site, count_micros, to_wall_times
 from rollout.kernel.policy.policy import DAY as DAY_SPAN
@@ -69,8 +65,8 @@ class SiteVotes:
         is_bad: whether it is outside the guard's limit.
     """
 
-    slots: IntArray
-    is_bad: BoolArray
+    slots: Ints
+    is_bad: Bools
     _series: dict[tuple[float | None, int | None], GuardSeries] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -97,8 +93,8 @@ EMPTY_VOTES = SiteVotes(np.empty(0, dtype=np.int64), np.empty(0, dtype=bool))
 
 def compute_episode_series(
     guard: Guard,
-    slots: IntArray,
-    is_bad: BoolArray,
+    slots: Ints,
+    is_bad: Bools,
     policy: Policy,
     *,
     expected_per_day: float | None = None,
@@ -141,8 +137,8 @@ def compute_episode_series(
 
 def _list_changes(
     guard: Guard,
-    slots: IntArray,
-    is_bad: BoolArray,
+    slots: Ints,
+    is_bad: Bools,
     policy: Policy,
     expected_per_day: float | None,
     restarted: int | None,
@@ -204,7 +200,7 @@ def _compute_log_intervals(
     start: int,
     policy: Policy,
     expected_per_day: float | None,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Return ln of the records between false alarms, in force in each slot.
 
     The span before is past, so its own traffic counts for all of it; a later day counts the 28
@@ -229,7 +225,7 @@ def _compute_log_intervals(
 
 
 def _compute_records_per_day(
-    slot_days: IntArray, counts: IntArray, days: IntArray, expected_per_day: float | None
+    slot_days: Ints, counts: Ints, days: Ints, expected_per_day: float | None
 ) -> list[float]:
     """Return for each day the mean of the 28 days before it, or of those there are.
 
@@ -261,18 +257,18 @@ class AnswerRecords:
         is_bad: whether it is outside the guard's limit.
     """
 
-    slots: IntArray
-    minutes: IntArray
+    slots: Ints
+    minutes: Ints
     units: NDArray[np.uint64]
-    draws: NDArray[np.float64]
-    is_bad: BoolArray
+    draws: Floats
+    is_bad: Bools
 
     @classmethod
     def join(cls, parts: "list[Self]") -> Self:
         """Return all answers of some parts."""
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
-    def take(self, positions: IntArray) -> Self:
+    def take(self, positions: Ints) -> Self:
         """Return the answers at some positions."""
         return type(self)(*(getattr(self, f.name)[positions] for f in fields(self)))
 
@@ -281,12 +277,12 @@ class AnswerRecords:
         names = ("slots", "minutes", "units", "draws")
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
 
-    def select_votes(self) -> tuple[IntArray, BoolArray]:
+    def select_votes(self) -> tuple[Ints, Bools]:
         """Return slot and badness of the answers of `find_votes`."""
         votes = self.find_votes()
         return self.slots[votes], self.is_bad[votes]
 
-    def find_votes(self) -> IntArray:
+    def find_votes(self) -> Ints:
         """Return the positions of the answers that count, ascending by slot and minute.
 
         Of a unit, and then of a minute, the answer that became known first counts, and of several
@@ -297,7 +293,7 @@ class AnswerRecords:
         votes = self._find_first(self.minutes, firsts)
         return votes[np.argsort(self.slots[votes], kind="stable")]
 
-    def _find_first(self, keys: NDArray[Any], positions: IntArray) -> IntArray:
+    def _find_first(self, keys: NDArray[Any], positions: Ints) -> Ints:
         """Return of each key the answer that was known first, ascending by key.
 
         Answers nearly ascend already, and few share a key: both save most of a sort.
@@ -317,8 +313,6 @@ class AnswerRecords:
         return order[is_start]
 
 
-InstantArray = NDArray[np.int64]
-
 QUARTER = 15 * MINUTE  # every zone's hours begin at one
 PAGE = TRAFFIC_DAYS * DAY // QUARTER
 """Quarters that are read together."""
@@ -326,7 +320,7 @@ _HOURS_OF_TYPES = 2 * 24  # Monday to Friday, then Saturday and Sunday
 _THURSDAY = 3  # 1 January 1970
 
 
-_NO_INSTANTS: InstantArray = np.empty(0, dtype=np.int64)
+_NO_INSTANTS: Ints = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -340,20 +334,20 @@ class SiteSigns:
         known_since: its first case ever, None without one.
     """
 
-    cases: InstantArray
-    units: InstantArray
-    pings: InstantArray
+    cases: Ints
+    units: Ints
+    pings: Ints
     known_since: int | None
-    _unit_walls: dict[str, InstantArray] = field(
+    _unit_walls: dict[str, Ints] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     @cached_property
-    def instants(self) -> InstantArray:
+    def instants(self) -> Ints:
         """Return all signs, each instant once; all cells of the site read them."""
         return np.union1d(self.cases, self.pings) if len(self.pings) else self.cases
 
-    def read_unit_walls(self, timezone: str) -> InstantArray:
+    def read_unit_walls(self, timezone: str) -> Ints:
         """Return the local times of `units`; all cells of the site read them."""
         if timezone not in self._unit_walls:
             self._unit_walls[timezone] = to_wall_times(timezone, self.units)
@@ -364,7 +358,7 @@ NO_SIGNS = SiteSigns(_NO_INSTANTS, _NO_INSTANTS, _NO_INSTANTS, None)
 
 
 def build_case_signs(
-    instants: InstantArray, units: NDArray[np.uint64], first_case: int | None = None
+    instants: Ints, units: NDArray[np.uint64], first_case: int | None = None
 ) -> SiteSigns:
     """Return the signs that cases are.
 
@@ -386,7 +380,7 @@ def build_case_signs(
 class HourlyTraffic:
     """Usual units of a site: by open minute of each day type and hour, and by day."""
 
-    per_minute: NDArray[np.float64]
+    per_minute: Floats
     per_day: float
 
 
@@ -467,9 +461,9 @@ class Quarters:
         minutes: open minutes of each.
     """
 
-    walls: InstantArray
-    hours: InstantArray
-    minutes: NDArray[np.float64]
+    walls: Ints
+    hours: Ints
+    minutes: Floats
 
 
 def _read_quarters(clock: CellClock, timezone: str, first: int, end: int) -> Quarters:
@@ -488,7 +482,7 @@ def _read_page(clock: CellClock, timezone: str, page: int) -> Quarters:
     return Quarters(walls, _find_hours(walls), np.diff(clock.read_at(marks)) / MINUTE)
 
 
-def _find_hours(wall_times: InstantArray) -> InstantArray:
+def _find_hours(wall_times: Ints) -> Ints:
     """Return the number of day type and hour of each local time."""
     is_weekend = (wall_times // DAY + _THURSDAY) % 7 >= 5
     return np.asarray(is_weekend * 24 + wall_times % DAY // HOUR, dtype=np.int64)

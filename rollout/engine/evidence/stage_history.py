@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rollout.engine.events import LedgerEvent
-from rollout.engine.evidence.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
+from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
+from rollout.kernel.arrays import Bools, Floats, Ints
 from rollout.kernel.calendar.instants import CellVersion
 from rollout.kernel.policy.familiarity import FAMILIAR, AttributeValue
 from rollout.kernel.policy.policy import Policy
@@ -55,18 +55,18 @@ class StageHistory:
             return (0, "", "")
         return self.stage_levels[-1], self.versions[-1], self.floors[-1]
 
-    def find_floors(self, slots: IntArray) -> NDArray[np.float64]:
+    def find_floors(self, slots: Ints) -> Floats:
         """Return the acting confidence floor in each slot; 0 in shadow and without floors."""
         floors = np.array([0.0, *(float(floor or 0) for floor in self.floors)])
         return floors[np.searchsorted(np.array(self.slots, dtype=np.int64), slots, side="right")]
 
-    def find_levels(self, slots: IntArray) -> IntArray:
+    def find_levels(self, slots: Ints) -> Ints:
         """Return the stage level in each slot."""
         if not self.slots:
             return np.zeros(len(slots), dtype=np.int64)
         return self._select_at(self.stage_levels, slots)
 
-    def find_own_levels(self, version: str, slots: IntArray) -> IntArray:
+    def find_own_levels(self, version: str, slots: Ints) -> Ints:
         """Return the stage level in each slot; 0 where another version acted."""
         if not self.slots:
             return np.zeros(len(slots), dtype=np.int64)
@@ -76,7 +76,7 @@ class StageHistory:
         )
         return self._select_at(tuple(own_levels), slots)
 
-    def _select_at(self, stage_levels: tuple[int, ...], slots: IntArray) -> IntArray:
+    def _select_at(self, stage_levels: tuple[int, ...], slots: Ints) -> Ints:
         levels = np.array((0, *stage_levels), dtype=np.int64)
         return levels[np.searchsorted(np.array(self.slots), slots, side="right")]
 
@@ -102,20 +102,20 @@ class StageShares:
         stage_ids: names, shadow first.
     """
 
-    blind_buckets: IntArray
-    audited_buckets: IntArray
-    audit_sizes: IntArray
-    model_decides: BoolArray
-    blind_edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    audit_edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    model_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    reviewed_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    blind_buckets: Ints
+    audited_buckets: Ints
+    audit_sizes: Ints
+    model_decides: Bools
+    blind_edges: Floats = field(default_factory=lambda: np.empty(0))
+    audit_edges: Floats = field(default_factory=lambda: np.empty(0))
+    model_shares: Floats = field(default_factory=lambda: np.empty(0))
+    reviewed_shares: Floats = field(default_factory=lambda: np.empty(0))
     stage_ids: tuple[str, ...] = ()
 
-    def find_reviewed(self, buckets: IntArray, stage_levels: IntArray) -> BoolArray:
+    def find_reviewed(self, buckets: Ints, stage_levels: Ints) -> Bools:
         """Return which buckets are decided blind or audited at their stage levels."""
         audit_places = buckets % self.audit_sizes[stage_levels]
-        is_audited: BoolArray = audit_places < self.audited_buckets[stage_levels]
+        is_audited: Bools = audit_places < self.audited_buckets[stage_levels]
         return is_audited | (buckets < self.blind_buckets[stage_levels])
 
 
@@ -144,9 +144,7 @@ def build_stage_shares(policy: Policy) -> StageShares:
     )
 
 
-def _count_reached(
-    edges: NDArray[np.float64], values: NDArray[np.float64], in_shadow: int | None = None
-) -> IntArray:
+def _count_reached(edges: Floats, values: Floats, in_shadow: int | None = None) -> Ints:
     """Return how many edges each value reaches; the first value may be that of shadow."""
     counts = np.searchsorted(edges, values, side="right").astype(np.int64)
     if in_shadow is not None:
@@ -156,9 +154,9 @@ def _count_reached(
 
 def find_buckets(
     shares: StageShares,
-    decider_draws: NDArray[np.float64],
-    audit_draws: NDArray[np.float64] | None = None,
-) -> IntArray:
+    decider_draws: Floats,
+    audit_draws: Floats | None = None,
+) -> Ints:
     """Return the bucket of each unit's draws; without draws of audits their first place."""
     buckets = _count_reached(shares.blind_edges, decider_draws) * (len(shares.audit_edges) + 1)
     if audit_draws is None:
@@ -166,9 +164,7 @@ def find_buckets(
     return buckets + _count_reached(shares.audit_edges, audit_draws)
 
 
-def draw_buckets(
-    shares: StageShares, salt: bytes, audit_salt: bytes, keys: Sequence[str]
-) -> IntArray:
+def draw_buckets(shares: StageShares, salt: bytes, audit_salt: bytes, keys: Sequence[str]) -> Ints:
     """Return the bucket of each unit, drawn as far as the shares differ."""
     draws = [
         compute_sampling_values(own_salt, purpose, keys) if len(edges) else np.zeros(len(keys))
@@ -204,10 +200,10 @@ class FamiliarHistory:
                 slots[value] = (*turns, max((slot, *turns[-1:])))
         return FamiliarHistory(slots, {**self.statuses, **statuses})
 
-    def find_familiar(self, value: AttributeValue, occurred: IntArray) -> BoolArray:
+    def find_familiar(self, value: AttributeValue, occurred: Ints) -> Bools:
         """Return in which slots a value was familiar."""
         turns = np.array(self.slots.get(value, ()), dtype=np.int64)
-        is_odd: BoolArray = np.searchsorted(turns, occurred, side="right") % 2 == 1
+        is_odd: Bools = np.searchsorted(turns, occurred, side="right") % 2 == 1
         return is_odd
 
 
@@ -232,7 +228,7 @@ class FamiliarHistories(dict[CellVersion, FamiliarHistory]):
 
 def find_familiar_units(
     rows: UnitArrays, unit_classes: UnitClasses, history: FamiliarHistory
-) -> BoolArray:
+) -> Bools:
     """Return which units were familiar when they occurred: all values of all their cases.
 
     Units that were counted without attribute values, under a policy that did not ask for them, are.

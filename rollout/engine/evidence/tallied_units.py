@@ -12,7 +12,8 @@ from rollout.engine.evidence.frames import (
     select_slices,
     unify_spellings,
 )
-from rollout.engine.evidence.unit_arrays import CellUnitArrays, IntArray, UnitArrays, UnitClasses
+from rollout.engine.evidence.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
+from rollout.kernel.arrays import Ints
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.gates import NO_UNPLACED, UnplacedDecisions
 from rollout.kernel.policy.policy import Policy
@@ -43,7 +44,7 @@ class TalliedUnits:
     first_slot: int
     last_slot: int
     unplaced: UnplacedDecisions = NO_UNPLACED
-    buckets: IntArray | None = None
+    buckets: Ints | None = None
 
 
 def build_units(frame: pl.DataFrame, policy: Policy, keys: pl.Series | None = None) -> TalliedUnits:
@@ -84,7 +85,7 @@ def build_units(frame: pl.DataFrame, policy: Policy, keys: pl.Series | None = No
     )
 
 
-def number_combinations(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[IntArray, IntArray]:
+def number_combinations(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[Ints, Ints]:
     """Return the number of each row's combination of values, and the first row of each number.
 
     Numbers are given in the order of first use.
@@ -121,7 +122,7 @@ def _list_parts(rows: int) -> list[slice]:
     return [slice(start, min(start + ROWS_AT_ONCE, rows)) for start in starts]
 
 
-def _prepare_encoding(column: pl.Series) -> tuple[Callable[[pl.Series], IntArray], int]:
+def _prepare_encoding(column: pl.Series) -> tuple[Callable[[pl.Series], Ints], int]:
     """Return what gives each value of a part a number, and a number above all of them."""
     if isinstance(column.dtype, pl.Categorical):
         used_codes = _get_category_codes(column.unique())
@@ -136,7 +137,7 @@ def _prepare_encoding(column: pl.Series) -> tuple[Callable[[pl.Series], IntArray
     return lambda part: np.maximum(_find_positions(part, values), 0), len(values)
 
 
-def _number_texts(column: pl.Series) -> tuple[IntArray, pl.Series]:
+def _number_texts(column: pl.Series) -> tuple[Ints, pl.Series]:
     """Return the number of each text, -1 for null, and the texts by number, sorted."""
     texts = column.unique().cast(pl.String).drop_nulls().sort()
     if not isinstance(column.dtype, pl.Categorical):
@@ -147,7 +148,7 @@ def _number_texts(column: pl.Series) -> tuple[IntArray, pl.Series]:
     return numbers[codes], texts
 
 
-def _get_category_codes(column: pl.Series) -> IntArray:
+def _get_category_codes(column: pl.Series) -> Ints:
     """Return the code of each category, 0 for null."""
     codes = column.to_physical()
     if codes.null_count():
@@ -155,7 +156,7 @@ def _get_category_codes(column: pl.Series) -> IntArray:
     return codes.to_numpy().astype(np.int64) + 1
 
 
-def _find_positions(column: pl.Series, values: pl.Series) -> IntArray:
+def _find_positions(column: pl.Series, values: pl.Series) -> Ints:
     """Return the position of each value in `values`, which are unique; -1 for null."""
     places = values.alias("value").to_frame().with_row_index("place")
     positions = np.empty(len(column), dtype=np.int64)
@@ -166,7 +167,7 @@ def _find_positions(column: pl.Series, values: pl.Series) -> IntArray:
     return positions
 
 
-def _to_integers(column: pl.Series) -> IntArray:
+def _to_integers(column: pl.Series) -> Ints:
     return column.to_numpy().astype(np.int64, copy=False)
 
 
@@ -182,7 +183,7 @@ def fill_attribute_values(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _split_cells(
-    evidence: pl.DataFrame, columns: dict[str, IntArray]
+    evidence: pl.DataFrame, columns: dict[str, Ints]
 ) -> dict[tuple[Cell, str], CellUnitArrays]:
     """Return the tracks of each cell and version, in the order of their names.
 
@@ -196,7 +197,7 @@ def _split_cells(
     known_slots = columns.pop("known")[order] if "known" in columns else None
     arrays = UnitArrays(**{name: columns.pop(name)[order] for name in tuple(columns)})
     tracks: dict[tuple[Cell, str], dict[str, UnitArrays]] = {}
-    known_by_cell: dict[tuple[Cell, str], IntArray] = {}
+    known_by_cell: dict[tuple[Cell, str], Ints] = {}
     series = evidence.select(pl.col(SERIES_COLUMNS).gather(series_rows)).iter_rows()
     for (site, window, version, track), end, start in zip(series, ends, [0, *ends], strict=False):
         rows = tracks.setdefault((Cell(site, window), version), {})

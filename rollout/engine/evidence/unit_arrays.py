@@ -17,15 +17,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from rollout.kernel.arrays import Bools, Floats, Ints
 from rollout.kernel.calendar.instants import FIRST_SLOT
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.cell_evidence import read_slice_value
 from rollout.kernel.policy.familiarity import AttributeValue, decode_unit_values
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import MISSING, SILENT, UnitClass
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,18 @@ class UnitArrays:
         unit: number of the unit in the history, from whose key the sampling value is computed.
     """
 
-    slot: IntArray
-    occurred: IntArray
-    unit_class: IntArray
-    reviewer: IntArray
-    day: IntArray
-    unit: IntArray
+    slot: Ints
+    occurred: Ints
+    unit_class: Ints
+    reviewer: Ints
+    day: Ints
+    unit: Ints
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.slot)
 
-    def select(self, rows: BoolArray | IntArray | slice) -> "UnitArrays":
+    def select(self, rows: Bools | Ints | slice) -> "UnitArrays":
         """Return some rows, by a mask, by their indices or as a slice, which shares them."""
         return UnitArrays(
             self.slot[rows],
@@ -78,14 +76,14 @@ class UnitArrays:
 _MAX_TABLE_SHARE = 4  # values of a table for each row
 
 
-def find_run_starts(values: IntArray) -> IntArray:
+def find_run_starts(values: Ints) -> Ints:
     """Return where each run of equal values begins; `np.unique` would sort them."""
     is_start = np.ones(len(values), dtype=bool)
     np.not_equal(values[1:], values[:-1], out=is_start[1:])
     return np.flatnonzero(is_start)
 
 
-def find_first_positions(values: IntArray) -> IntArray:
+def find_first_positions(values: Ints) -> Ints:
     """Return the position of each different value's first occurrence, in any order.
 
     Days and numbers of reviewers lie close together: a table of them needs no sorting.
@@ -101,7 +99,7 @@ def find_first_positions(values: IntArray) -> IntArray:
     return first_positions[first_positions >= 0]
 
 
-def unite_ascending(first: IntArray, second: IntArray) -> IntArray:
+def unite_ascending(first: Ints, second: Ints) -> Ints:
     """Return the values of two ascending arrays, ascending and each once.
 
     `np.union1d` hashes them, which takes longer.
@@ -132,7 +130,7 @@ class CellUnitArrays:
     guard: UnitArrays = field(default_factory=build_empty_arrays)
     assisted: UnitArrays = field(default_factory=build_empty_arrays)
     planted: UnitArrays = field(default_factory=build_empty_arrays)
-    gate_known: IntArray | None = None
+    gate_known: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class UnitClasses:
     policy: Policy
 
     @cached_property
-    def is_whole_unit(self) -> BoolArray:
+    def is_whole_unit(self) -> Bools:
         """Return which classes represent whole units, so that each unit counts once."""
         return np.array(
             [unit_class.lever == self.policy.whole_unit_lever for unit_class in self.classes],
@@ -151,12 +149,12 @@ class UnitClasses:
         )
 
     @cached_property
-    def bands(self) -> IntArray:
+    def bands(self) -> Ints:
         """Return the confidence band of each class; 0 where none is recorded."""
         return np.array([unit_class.band for unit_class in self.classes], dtype=np.int64)
 
     @cached_property
-    def agrees(self) -> BoolArray:
+    def agrees(self) -> Bools:
         """Return in which classes model and human agree."""
         return np.array([unit_class.agrees for unit_class in self.classes], dtype=bool)
 
@@ -171,12 +169,12 @@ class UnitClasses:
         return any(unit_class.attribute_values for unit_class in self.classes)
 
     @cached_property
-    def is_missing(self) -> BoolArray:
+    def is_missing(self) -> Bools:
         """Return which classes are of missing units."""
         return np.array([unit_class.is_missing for unit_class in self.classes], dtype=bool)
 
     @cached_property
-    def is_silent(self) -> BoolArray:
+    def is_silent(self) -> Bools:
         """Return which classes are of units that nobody predicted before they were decided."""
         return np.array([unit_class.predicted in SILENT for unit_class in self.classes], dtype=bool)
 
@@ -185,7 +183,7 @@ class UnitClasses:
         """Return why the units of each class are missing, "" where they are not."""
         return tuple(unit_class.loss_reason for unit_class in self.classes)
 
-    def get_slice_codes(self, attribute: str) -> tuple[IntArray, tuple[str, ...]]:
+    def get_slice_codes(self, attribute: str) -> tuple[Ints, tuple[str, ...]]:
         """Return the number of an attribute's value for each class, and the values by number."""
         if attribute not in self._slice_codes:
             values = [read_slice_value(c.slices, attribute) for c in self.classes]
@@ -194,7 +192,7 @@ class UnitClasses:
             self._slice_codes[attribute] = codes, tuple(names)
         return self._slice_codes[attribute]
 
-    def get_decision_codes(self, lever: str | None) -> tuple[IntArray, tuple[str, ...]]:
+    def get_decision_codes(self, lever: str | None) -> tuple[Ints, tuple[str, ...]]:
         """Return the number of the human's answer for each class, -1 without one, and the answers.
 
         `lever` may be None if there is one.
@@ -206,10 +204,10 @@ class UnitClasses:
         return np.array(codes, dtype=np.int64), tuple(labels)
 
     @cached_property
-    def _slice_codes(self) -> dict[str, tuple[IntArray, tuple[str, ...]]]:
+    def _slice_codes(self) -> dict[str, tuple[Ints, tuple[str, ...]]]:
         return {}
 
-    def get_class_counts(self, condition: Condition) -> IntArray:
+    def get_class_counts(self, condition: Condition) -> Ints:
         """Return the counts of a unit of each class, shape (classes, width)."""
         class_counts = self._class_counts.get(condition.key)
         if class_counts is None:
@@ -219,7 +217,7 @@ class UnitClasses:
             ).reshape(len(self.classes), self.get_count_width(condition))
         return class_counts
 
-    def take_counts(self, condition: Condition, rows: UnitArrays) -> IntArray:
+    def take_counts(self, condition: Condition, rows: UnitArrays) -> Ints:
         """Return the counts of each row, shape (rows, width).
 
         Indexing would copy number by number, which takes ten times as long.
@@ -227,7 +225,7 @@ class UnitClasses:
         return self.get_class_counts(condition).take(rows.unit_class, axis=0)
 
     @cached_property
-    def _class_counts(self) -> dict[tuple[str, str | None, str | None], IntArray]:
+    def _class_counts(self) -> dict[tuple[str, str | None, str | None], Ints]:
         return {}
 
     def get_count_width(self, condition: Condition) -> int:
@@ -244,7 +242,7 @@ class UnitClasses:
 
 DIFFERENCE_TYPES: Final = (np.int8, np.int16, np.int32, np.int64)
 LENGTH_BYTES: Final = 8
-Column = NDArray[np.int64] | NDArray[np.float64]
+Column = Ints | Floats
 
 
 def join_parts(parts: Iterable[bytes]) -> bytes:
@@ -291,12 +289,12 @@ def encode_integers(column: NDArray[Any]) -> bytes:
     return bytes([values.itemsize]) + count_part + wide_part + zlib.compress(values.tobytes(), 1)
 
 
-def _find_wide(differences: NDArray[np.int64], limits: np.iinfo[Any]) -> NDArray[np.int64]:
+def _find_wide(differences: Ints, limits: np.iinfo[Any]) -> Ints:
     """Return the positions of the differences outside of a type's limits."""
     return np.flatnonzero((differences < limits.min) | (differences > limits.max))
 
 
-def decode_integers(part: memoryview) -> NDArray[np.int64]:
+def decode_integers(part: memoryview) -> Ints:
     """Return what `encode_integers` encoded."""
     return np.cumsum(_decode_differences(part), dtype=np.int64)
 
@@ -313,7 +311,7 @@ def _decode_differences(part: memoryview) -> NDArray[Any]:
     return values
 
 
-def decode_integers_into(part: memoryview, rows: Sequence[NDArray[np.int64]]) -> None:
+def decode_integers_into(part: memoryview, rows: Sequence[Ints]) -> None:
     """Fill rows, one after another, with what `encode_integers` encoded.
 
     Raises:
@@ -332,18 +330,18 @@ def encode_bits(column: NDArray[Any]) -> bytes:
     return zlib.compress(column.astype("<f8").tobytes(), 1)
 
 
-def decode_bits(part: memoryview) -> NDArray[np.float64]:
+def decode_bits(part: memoryview) -> Floats:
     """Return what `encode_bits` encoded."""
     return np.frombuffer(zlib.decompress(part), dtype="<f8").astype(np.float64)
 
 
-def encode_flags(column: NDArray[np.bool_]) -> bytes:
+def encode_flags(column: Bools) -> bytes:
     """Return truth values as bytes."""
     packed = np.packbits(column).tobytes()
     return len(column).to_bytes(LENGTH_BYTES, "big") + zlib.compress(packed, 1)
 
 
-def decode_flags(part: memoryview) -> NDArray[np.bool_]:
+def decode_flags(part: memoryview) -> Bools:
     """Return what `encode_flags` encoded."""
     count = int.from_bytes(part[:LENGTH_BYTES], "big")
     packed = np.frombuffer(zlib.decompress(part[LENGTH_BYTES:]), dtype=np.uint8)
@@ -355,6 +353,6 @@ def encode_raw(column: NDArray[Any]) -> bytes:
     return column.astype("<f8").tobytes()
 
 
-def decode_raw(part: memoryview) -> NDArray[np.float64]:
+def decode_raw(part: memoryview) -> Floats:
     """Return what `encode_raw` encoded."""
     return np.frombuffer(part, dtype="<f8").astype(np.float64)

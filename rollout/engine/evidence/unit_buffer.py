@@ -31,10 +31,8 @@ from rollout.engine.evidence.outcome_buffer import (
 from rollout.engine.evidence.stored_units import FirstValues, StoredUnits
 from rollout.engine.evidence.unit_arrays import (
     CELL_TRACKS,
-    BoolArray,
     CellUnitArrays,
     Column,
-    IntArray,
     UnitArrays,
     UnitClasses,
     build_empty_arrays,
@@ -49,13 +47,14 @@ from rollout.engine.evidence.unit_arrays import (
     split_parts,
 )
 from rollout.engine.records.reviews import fold_name
+from rollout.kernel.arrays import Bools, Ints
 from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.policy.cell_evidence import list_slice_attributes, select_values
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import UnitClass
 
 SeriesKey = tuple[str, str, str, str]  # site, window, version, track
-UnitTable = NDArray[np.int64]  # a row for each field of `UnitArrays`
+UnitTable = Ints  # a row for each field of `UnitArrays`
 CostLevels = tuple[float, ...]
 DefinitionLevels = Callable[[Cell], Mapping[str, CostLevels]]
 UNIT_ORDER = ("site", "window", "version", "track", "slot", "occurred", "unit")
@@ -191,7 +190,7 @@ class UnitBuffer:
 
     def _number_classes(
         self, units: StoredUnits, series: Mapping[int, _ComparableSeries]
-    ) -> tuple[IntArray, list[list[int]]]:
+    ) -> tuple[Ints, list[list[int]]]:
         """Return the number of each unit's combination, and the classes of each combination.
 
         Classes have lasting numbers in the order of first use; a unit of a series that is not
@@ -247,7 +246,7 @@ def find_cost_level(cost: float, levels: CostLevels) -> int:
     return min(int(np.searchsorted(levels, cost - 1e-9)), len(levels) - 1)
 
 
-def _sort_rows(units: StoredUnits, places: Mapping[int, int]) -> tuple[IntArray, IntArray]:
+def _sort_rows(units: StoredUnits, places: Mapping[int, int]) -> tuple[Ints, Ints]:
     """Return the rows of the units in `UNIT_ORDER`, and the place of each unit's series.
 
     `places` has the place of each series by number; the rows of others are left out.
@@ -260,8 +259,8 @@ def _sort_rows(units: StoredUnits, places: Mapping[int, int]) -> tuple[IntArray,
 
 
 def _repeat_by_class(
-    rows: IntArray, combinations: IntArray, classes: Sequence[Sequence[int]]
-) -> tuple[IntArray, IntArray]:
+    rows: Ints, combinations: Ints, classes: Sequence[Sequence[int]]
+) -> tuple[Ints, Ints]:
     """Return the rows, each as often as it has classes, and these classes.
 
     Args:
@@ -494,11 +493,11 @@ def _collect_rows(
 
 
 def _select_positions(
-    slots: IntArray, occurred: IntArray, after: SlotPosition, until: SlotPosition
-) -> BoolArray:
+    slots: Ints, occurred: Ints, after: SlotPosition, until: SlotPosition
+) -> Bools:
     is_later = (slots > after[0]) | ((slots == after[0]) & (occurred > after[1]))
     is_not_beyond = (slots < until[0]) | ((slots == until[0]) & (occurred <= until[1]))
-    is_near: BoolArray = is_later & is_not_beyond
+    is_near: Bools = is_later & is_not_beyond
     return is_near
 
 

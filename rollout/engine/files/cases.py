@@ -34,19 +34,13 @@ from rollout.engine.records.records import RemarkReason
 from rollout.kernel.errors import RolloutError
 
 if TYPE_CHECKING:
-    from rollout.engine.evidence.frames import RecordFrames
-    from rollout.engine.files.questions import FileChoices
-
-
-if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy.typing as npt
-
+    from rollout.engine.evidence.frames import RecordFrames
     from rollout.engine.files.mapped_rows import MappedRows
+    from rollout.engine.files.questions import FileChoices
     from rollout.engine.files.text_formats import SiteZones
-
-    Indices = npt.NDArray[np.int64]
+    from rollout.kernel.arrays import Ints
 
 
 class RepeatedKeyError(RolloutError, ValueError):
@@ -95,11 +89,11 @@ class _StackedRows:
     """
 
     files: Sequence[MappedRows]
-    ids: Indices
+    ids: Ints
     blank: int
-    cases: Indices
-    position: Indices
-    first_mention: Indices
+    cases: Ints
+    position: Ints
+    first_mention: Ints
     whole: WholeFiles | None = None
 
     def get_texts(self, name: str) -> pl.Series:
@@ -150,8 +144,8 @@ class _CaseFact:
     name: str
     texts: pl.Series
     values: pl.Series
-    agreeing: Indices
-    conflicting: Indices
+    agreeing: Ints
+    conflicting: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +279,7 @@ def _build_stack(files: Sequence[MappedRows]) -> _StackedRows:
     return _StackedRows(files, ids, blank, cases, position, first_mention)
 
 
-def _find_first_rows(ids: Indices, rows: Indices, blank: int) -> Indices:
+def _find_first_rows(ids: Ints, rows: Ints, blank: int) -> Ints:
     """Return by case number the first of `rows` with it, or -1."""
     first = np.full(blank + 1, -1, dtype=np.int64)
     # For repeated indices NumPy keeps the last assignment.

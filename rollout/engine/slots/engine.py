@@ -44,10 +44,11 @@ from rollout.engine.evidence.stage_history import (
     draw_buckets,
 )
 from rollout.engine.evidence.tallied_units import TalliedUnits
-from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays
+from rollout.engine.evidence.unit_arrays import UnitArrays
 from rollout.engine.ledger.access_events import REPLAY, SIMULATED
 from rollout.engine.slots.fast_forward import Agenda, SlotInterest, find_interest
 from rollout.engine.slots.options import ReplayOptions
+from rollout.kernel.arrays import Ints
 from rollout.kernel.calendar.instants import (
     MICROSECOND,
     Cell,
@@ -370,7 +371,7 @@ class Replay:
         self._views[key] = view
         return view
 
-    def _find_buckets(self, rows: UnitArrays) -> IntArray:
+    def _find_buckets(self, rows: UnitArrays) -> Ints:
         """Return the sampling bucket of each row, each unit's computed at first use."""
         buckets = self._buckets[rows.unit]
         if (is_undrawn := buckets < 0).any():

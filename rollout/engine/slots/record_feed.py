@@ -22,14 +22,14 @@ from rollout.engine.evidence.site_series import (
     build_case_signs,
 )
 from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
-from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
+from rollout.kernel.arrays import Bools, Ints
 from rollout.kernel.calendar.instants import Cell, count_micros
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.statistics.sampling import compute_sampling_values
 from rollout.kernel.units import OutcomeRule
 
-GuardAnswers = tuple[IntArray, IntArray, BoolArray]
+GuardAnswers = tuple[Ints, Ints, Bools]
 EMPTY_OUTCOMES = build_empty_outcomes()
 STAGE = "stage"  # purpose of the sampling values that divide units at a stage
 MINUTE_MICROS = 60_000_000
@@ -199,7 +199,7 @@ class HistoryFeeds:
         )
 
     @cached_property
-    def slots_by_site(self) -> dict[str, IntArray]:
+    def slots_by_site(self) -> dict[str, Ints]:
         """Return by site the slots with records, ascending, distinct."""
         record_frames = [
             frame.select("case_key", at=pl.col("at").dt.epoch("us"))

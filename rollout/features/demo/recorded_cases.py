@@ -37,6 +37,7 @@ from rollout.features.demo.simulated_cases import (
     ExamplePrediction,
 )
 from rollout.features.replay.requests import read_request_records
+from rollout.kernel.arrays import Floats
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import load_policy
 from rollout.kernel.units import group_pairs
@@ -100,7 +101,7 @@ WORN_COLUMN: Final = 5
 WEAR_BY_NIGHT: Final = (0, 35, 65, 85, 100, 100, 100)
 """Per cent of ink that the worn column loses, by the weekday on which a night began."""
 NEW_FORM, WORN_SCANNER = "new", "worn"
-Pixels = npt.NDArray[np.float64]
+Pixels = Floats
 
 
 @dataclass(slots=True)

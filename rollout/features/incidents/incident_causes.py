@@ -47,6 +47,7 @@ from rollout.features.reports.figures.incident_cause import (
     has_detector,
     list_batch_ends,
 )
+from rollout.kernel.arrays import Ints
 from rollout.kernel.calendar.instants import (
     EPOCH,
     Cell,
@@ -61,7 +62,6 @@ from rollout.kernel.statistics.value_search import (
     ANSWER,
     ATTRIBUTE,
     MIN_CASES,
-    Codes,
     ValueKind,
     ValueSearch,
 )
@@ -170,7 +170,7 @@ def _build_answers(classes: pl.Series, answers: LeverAnswers) -> pl.DataFrame:
     )
 
 
-def _find_local_times(judged: pl.DataFrame, policy: Policy) -> tuple[Codes, Codes]:
+def _find_local_times(judged: pl.DataFrame, policy: Policy) -> tuple[Ints, Ints]:
     """Return the hour and the weekday of each case by the clock of its site."""
     hours, weekdays = np.zeros((2, judged.height), dtype=np.int64)
     sites = judged["site"]
@@ -425,7 +425,7 @@ def load_answered_units(
 
 def load_closed_slots(
     transaction: Transaction, state: RolloutState, store: JudgedUnitStore, at: datetime
-) -> Codes:
+) -> Ints:
     """Return the slot of each unit up to which no counted case may still be decided blind.
 
     Tasks keep the due time of the policy under which they were opened, which may be later than the

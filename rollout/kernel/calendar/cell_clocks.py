@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rollout.kernel.calendar.instants import Int64Array, Site, Window, compute_year_start, find_year
+from rollout.kernel.arrays import Bools, Ints
+from rollout.kernel.calendar.instants import Site, Window, compute_year_start, find_year
 from rollout.kernel.calendar.opening_hours import compute_open_edges
 
 
@@ -19,15 +19,15 @@ class CellClock:
         edges: instants at which it starts and stops, in turn, ascending.
     """
 
-    edges: Int64Array
+    edges: Ints
 
     @cached_property
-    def _readings(self) -> Int64Array:
+    def _readings(self) -> Ints:
         """Return the clock's reading at each edge."""
         is_open = np.arange(self.edges.size) % 2 == 1
         return np.cumsum(np.where(is_open, np.diff(self.edges, prepend=0), 0))
 
-    def read_at(self, instants: Int64Array) -> Int64Array:
+    def read_at(self, instants: Ints) -> Ints:
         """Return the open microseconds up to each instant, counted from the first edge."""
         position = np.searchsorted(self.edges, instants, side="right")
         if not self.edges.size:
@@ -36,7 +36,7 @@ class CellClock:
         passed = np.where(position % 2 == 1, instants - self.edges[last], 0)
         return np.asarray(np.where(position > 0, self._readings[last], 0) + passed)
 
-    def are_running(self, instants: Int64Array) -> NDArray[np.bool_]:
+    def are_running(self, instants: Ints) -> Bools:
         """Return whether the clock runs at each of some ascending instants."""
         if not instants.size:
             return np.zeros(0, dtype=np.bool_)
@@ -77,9 +77,7 @@ def _build_clock(
 
 
 @lru_cache(maxsize=4096)
-def _compute_own_edges(
-    site: Site, windows: tuple[Window, ...], window: str, year: int
-) -> Int64Array:
+def _compute_own_edges(site: Site, windows: tuple[Window, ...], window: str, year: int) -> Ints:
     start, end = compute_year_start(year), compute_year_start(year + 1)
     position = next(i for i, other in enumerate(windows) if other.id == window)
     earlier_hours = [other.hours for other in windows[:position] if not other.when]
@@ -96,11 +94,11 @@ def _compute_own_edges(
     return np.asarray(marks[np.diff(is_own, prepend=False)], dtype=np.int64)
 
 
-def _are_inside(edges: Int64Array, instants: Int64Array) -> NDArray[np.bool_]:
+def _are_inside(edges: Ints, instants: Ints) -> Bools:
     return np.asarray(np.searchsorted(edges, instants, side="right") % 2 == 1)
 
 
-def _join_edges(edges: Int64Array) -> Int64Array:
+def _join_edges(edges: Ints) -> Ints:
     """Return the edges without those at which one year's span continues in the next."""
     is_repeated = np.zeros(edges.size, dtype=np.bool_)
     is_repeated[1:] = edges[1:] == edges[:-1]

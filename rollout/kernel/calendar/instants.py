@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-from rollout.kernel.arrays import np
+from rollout.kernel.arrays import Ints, np
 from rollout.kernel.units import Key
 
 if TYPE_CHECKING:
@@ -197,7 +197,6 @@ def format_duration(duration: timedelta) -> str:
 
 
 Instants: TypeAlias = "NDArray[np.datetime64]"
-Int64Array: TypeAlias = "NDArray[np.int64]"
 
 SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND
@@ -227,7 +226,7 @@ def to_instant_micros(at: datetime) -> int:
     return to_micros(at)
 
 
-def to_instant_micros_array(instants: Instants) -> Int64Array:
+def to_instant_micros_array(instants: Instants) -> Ints:
     """Return UTC instants, datetime64 of any unit, as microseconds.
 
     Raises:
@@ -238,7 +237,7 @@ def to_instant_micros_array(instants: Instants) -> Int64Array:
     return instants.astype("datetime64[us]").astype(np.int64)
 
 
-def list_years(wall_times: Int64Array) -> list[int]:
+def list_years(wall_times: Ints) -> list[int]:
     """Return the calendar years of wall times, ascending, within the known years."""
     years = wall_times.astype("datetime64[us]").astype("datetime64[Y]").astype(np.int64) + 1970
     year_offsets = np.clip(years, FIRST_YEAR, LAST_YEAR) - FIRST_YEAR
@@ -299,7 +298,7 @@ def _list_offset_changes(timezone: str, year: int) -> tuple[tuple[int, int], ...
 
 
 @lru_cache(maxsize=256)
-def _load_offsets(timezone: str, first_year: int, last_year: int) -> tuple[Int64Array, Int64Array]:
+def _load_offsets(timezone: str, first_year: int, last_year: int) -> tuple[Ints, Ints]:
     years = range(first_year, last_year + 1)
     rows = np.array(
         [row for year in years for row in _list_offset_changes(timezone, year)], dtype=np.int64
@@ -324,7 +323,7 @@ def list_stretches(timezone: str, start: int, end: int) -> list[OffsetStretch]:
     ]
 
 
-def to_wall_times(timezone: str, instants: Int64Array) -> Int64Array:
+def to_wall_times(timezone: str, instants: Ints) -> Ints:
     """Return the wall time of each instant.
 
     Outside 1900 to 2199 the nearest offset is used.
@@ -349,7 +348,7 @@ def to_wall_time(timezone: str, at: datetime) -> int:
     return to_instant_micros(at) + offset // MICROSECOND
 
 
-def compute_local_days(site: Site, instants: Instants) -> Int64Array:
+def compute_local_days(site: Site, instants: Instants) -> Ints:
     """Return each instant's local calendar day, numbered as `date.toordinal`.
 
     `instants` are UTC, datetime64 of any unit, in any order.
@@ -364,7 +363,7 @@ def compute_local_days(site: Site, instants: Instants) -> Int64Array:
     return to_wall_times(site.timezone, to_instant_micros_array(instants)) // DAY + EPOCH_DAY
 
 
-def compute_local_hours(site: Site, instants: Instants) -> Int64Array:
+def compute_local_hours(site: Site, instants: Instants) -> Ints:
     """Return each instant's local hour, 0 to 23; see `compute_local_days`."""
     return to_wall_times(site.timezone, to_instant_micros_array(instants)) % DAY // HOUR
 

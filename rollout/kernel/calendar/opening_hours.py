@@ -30,14 +30,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from rollout.kernel.arrays import LateModule, np
+from rollout.kernel.arrays import Bools, Ints, LateModule, np
 from rollout.kernel.calendar.instants import (
     DAY,
     FIRST_YEAR,
     HOUR,
     LAST_YEAR,
     MINUTE,
-    Int64Array,
     Site,
     compute_midnight,
     compute_year_start,
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import opening_hours
-    from numpy.typing import NDArray
 else:
     opening_hours = LateModule("opening_hours")
 
@@ -100,7 +98,7 @@ def replace_sun_events(hours: str, minutes: dict[str, int]) -> str:
     return _SUN_TOKEN.sub(format_clock, hours)
 
 
-def _compute_utc_minutes(event: str, coordinates: tuple[float, float], days: range) -> Int64Array:
+def _compute_utc_minutes(event: str, coordinates: tuple[float, float], days: range) -> Ints:
     """Return the event's minute of each UTC day, −1 without event."""
     utc_zone = ZoneInfo("UTC")
     probe = opening_hours.OpeningHours(
@@ -116,14 +114,14 @@ def _compute_utc_minutes(event: str, coordinates: tuple[float, float], days: ran
     return minutes
 
 
-def _is_northern_summer(days: range) -> NDArray[np.bool_]:
+def _is_northern_summer(days: range) -> Bools:
     dates = [compute_midnight(day) for day in days]
     return np.array([(3, 20) < (at.month, at.day) < (9, 23) for at in dates])
 
 
 def _compute_event_minutes(
     event: str, timezone: str, coordinates: tuple[float, float], year: int
-) -> Int64Array:
+) -> Ints:
     """Return the event's minute of the local day, by day of a year."""
     days = list_days(year)
     starts = np.array(days) * DAY
@@ -209,7 +207,7 @@ def _list_open_spans(hours: str, country: str | None, start: datetime, end: date
     ]
 
 
-def _merge_edges(edges: Int64Array) -> Int64Array:
+def _merge_edges(edges: Ints) -> Ints:
     """Return sorted edges of spans without those at which two spans touch."""
     repeats = edges[1:] == edges[:-1]
     touching = np.zeros(edges.size, dtype=np.bool_)
@@ -218,13 +216,13 @@ def _merge_edges(edges: Int64Array) -> Int64Array:
     return edges[~touching]
 
 
-def _flatten_spans(spans: TimeSpans) -> Int64Array:
+def _flatten_spans(spans: TimeSpans) -> Ints:
     edges = np.array(spans, dtype="datetime64[us]").astype(np.int64)
     return _merge_edges(edges.reshape(-1))
 
 
 @lru_cache(maxsize=4096)
-def _compute_clock_edges(hours: str, country: str | None, year: int) -> Int64Array:
+def _compute_clock_edges(hours: str, country: str | None, year: int) -> Ints:
     days = list_days(year)
     return _flatten_spans(
         _list_open_spans(hours, country, compute_midnight(days.start), compute_midnight(days.stop))
@@ -234,7 +232,7 @@ def _compute_clock_edges(hours: str, country: str | None, year: int) -> Int64Arr
 @lru_cache(maxsize=4096)
 def _compute_sun_edges(
     hours: str, country: str | None, timezone: str, coordinates: tuple[float, float], year: int
-) -> Int64Array:
+) -> Ints:
     spans: TimeSpans = []
     for day, minutes in zip(
         list_days(year), compute_sun_year(timezone, coordinates, year), strict=True
@@ -248,7 +246,7 @@ def _compute_sun_edges(
     return _flatten_spans(spans)
 
 
-def _compute_wall_edges(hours: str, site: Site, year: int) -> Int64Array:
+def _compute_wall_edges(hours: str, site: Site, year: int) -> Ints:
     """Return the local times of opening and closing in a year."""
     country = site.country if uses_holidays(hours) else None
     if not follows_sun(hours):
@@ -258,11 +256,11 @@ def _compute_wall_edges(hours: str, site: Site, year: int) -> Int64Array:
     return _compute_sun_edges(hours, country, site.timezone, site.coordinates, year)
 
 
-def _collect_edges(hours: str, site: Site, years: Iterable[int]) -> Int64Array:
+def _collect_edges(hours: str, site: Site, years: Iterable[int]) -> Ints:
     return np.concatenate([_compute_wall_edges(hours, site, year) for year in years])
 
 
-def are_open(hours: str | None, site: Site, wall_times: Int64Array) -> NDArray[np.bool_]:
+def are_open(hours: str | None, site: Site, wall_times: Ints) -> Bools:
     """Return whether the hours are open at each local time."""
     if hours is None or is_always_open(hours):
         return np.ones(wall_times.size, dtype=np.bool_)
@@ -295,7 +293,7 @@ def is_open(hours: str | None, site: Site, at: datetime) -> bool:
     return int(np.searchsorted(edges, wall_time, side="right")) % 2 == 1
 
 
-def compute_open_edges(hours: str | None, site: Site, start: int, end: int) -> Int64Array:
+def compute_open_edges(hours: str | None, site: Site, start: int, end: int) -> Ints:
     """Return the instants of opening and closing in [start, end].
 
     They alternate (open, close, …) and are cut to the range.

@@ -6,7 +6,7 @@ import re
 from datetime import datetime  # noqa: TC003 - examples name it
 from typing import TYPE_CHECKING, Final
 
-from rollout.kernel.arrays import np
+from rollout.kernel.arrays import Bools, np
 from rollout.kernel.calendar.instants import (
     OTHER_WINDOW,
     Instants,
@@ -86,9 +86,7 @@ def select_window(
     return OTHER_WINDOW
 
 
-def find_open_windows(
-    site: Site, windows: Sequence[Window], starts: Instants
-) -> dict[str, NDArray[np.bool_]]:
+def find_open_windows(site: Site, windows: Sequence[Window], starts: Instants) -> dict[str, Bools]:
     """Return for each window whether its hours are open at each instant.
 
     `when` is ignored.
@@ -139,7 +137,7 @@ def find_windows(
 
 def _match_attributes(
     window: Window, attributes: Mapping[str, NDArray[np.object_]], shape: tuple[int, ...]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[Bools, Bools]:
     """Return where `when` matches and where an attribute is missing."""
     fits, missing = np.ones(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
     for attribute, values in window.when.items():

@@ -17,9 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from math import comb, floor, log, log10
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from rollout.kernel.arrays import np
+from rollout.kernel.arrays import Bools, Ints, np
 from rollout.kernel.facts import (
     ALARM,
     DAYS,
@@ -56,13 +56,8 @@ from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from rollout.kernel.calendar.instants import Cell
     from rollout.kernel.policy.policy import Gate, Policy
-
-
-BoolArray: TypeAlias = "NDArray[np.bool_]"
 INTERVAL_RISK = 0.05
 
 
@@ -166,9 +161,7 @@ def round_down(value: float) -> float:
     return floor(round(value * scale, 6)) / scale
 
 
-def is_gain_met(
-    condition: Condition, units: ArmUnits, slots: NDArray[np.int64], risk: float
-) -> BoolArray:
+def is_gain_met(condition: Condition, units: ArmUnits, slots: Ints, risk: float) -> Bools:
     """Return whether a condition is met at each of some slots, as `GainReading.is_met` has it."""
     ends = units.last_positions
     log_path = compute_gain_log_path(units, at_least=condition.scaled_threshold)
@@ -179,7 +172,7 @@ def is_gain_met(
     missing = np.cumsum(1 - units.known_shares)[ends]
     is_met &= missing <= condition.population.outcome.missing_at_most * (ends + 1)
     positions = np.searchsorted(units.slots[ends], slots, side="right")
-    result: BoolArray = np.concatenate([[False], is_met])[positions]
+    result: Bools = np.concatenate([[False], is_met])[positions]
     return result
 
 

@@ -21,7 +21,7 @@ from hashlib import sha256
 from math import atanh, sqrt, tanh
 from typing import TYPE_CHECKING, TypeAlias
 
-from rollout.kernel.arrays import np, scipy
+from rollout.kernel.arrays import Floats, Ints, np, scipy
 from rollout.kernel.statistics.intervals import (
     MIN_FREEDOM,
     NORMAL_QUANTILE,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rollout.kernel.statistics.arrays import Floats, Ints
     from rollout.kernel.statistics.intervals import EffectiveNumber
 
 Coefficient: TypeAlias = "Callable[[Floats], Floats]"

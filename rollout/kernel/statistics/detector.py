@@ -33,19 +33,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import inf, log
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from rollout.kernel.arrays import np, scipy
+from rollout.kernel.arrays import Bools, Floats, Ints, np, scipy
 from rollout.kernel.statistics.evidence import check_inside_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
-    from rollout.kernel.statistics.arrays import Bools, Floats, Ints
-
-BoolArray: TypeAlias = "NDArray[np.bool_]"
 
 FALLS = 8
 _ROUNDING = 1e-6  # by far more than a logarithm of a mean may be above the largest sum's
@@ -136,7 +133,7 @@ def compute_action_change_log_factors(
     )
 
 
-def compute_log_path(log_factors: Floats, compared: NDArray[np.int64]) -> Floats:
+def compute_log_path(log_factors: Floats, compared: Ints) -> Floats:
     """Return the log of the mean sum after each bucket, ignoring alarms.
 
     Args:
@@ -149,7 +146,7 @@ def compute_log_path(log_factors: Floats, compared: NDArray[np.int64]) -> Floats
     return _compute_log_mean(_compute_log_sums(log_factors, compared))
 
 
-def find_alarms(log_factors: Floats, compared: NDArray[np.int64], threshold: float) -> BoolArray:
+def find_alarms(log_factors: Floats, compared: Ints, threshold: float) -> Bools:
     """Return in which buckets `compute_log_path` reaches a threshold.
 
     The mean of sums that are all smaller isn't computed.
@@ -164,7 +161,7 @@ def find_alarms(log_factors: Floats, compared: NDArray[np.int64], threshold: flo
 
 
 def find_first_alarm(
-    log_factors: Floats, compared: NDArray[np.int64], thresholds: Floats, can_alarm: BoolArray
+    log_factors: Floats, compared: Ints, thresholds: Floats, can_alarm: Bools
 ) -> int | None:
     """Return the first bucket whose `compute_log_path` reaches its threshold, or None.
 
@@ -183,9 +180,9 @@ def find_first_alarm(
 
 
 def bound_agreement_path(
-    agreed_before: NDArray[np.int64],
-    agreed: NDArray[np.int64],
-    compared: NDArray[np.int64],
+    agreed_before: Ints,
+    agreed: Ints,
+    compared: Ints,
     *,
     reference: float,
 ) -> float:
@@ -211,7 +208,7 @@ def bound_agreement_path(
     return float(_compute_log_mean(highest)) + _ROUNDING
 
 
-def _compute_log_sums(log_factors: Floats, compared: NDArray[np.int64]) -> Floats:
+def _compute_log_sums(log_factors: Floats, compared: Ints) -> Floats:
     return _accumulate(_compute_log(compared)[:, None], log_factors)
 
 
@@ -240,8 +237,6 @@ def _compute_log(records: ArrayLike) -> Floats:
 def _compute_log_mean(log_sums: Floats) -> Floats:
     return np.asarray(np.logaddexp.reduce(log_sums, axis=-1) - log(log_sums.shape[-1]))
 
-
-IntArray: TypeAlias = "Ints"
 
 MIN_BAD_RECORDS = 3  # fewer raise no alarm
 LOWEST_LIMIT = 0.001  # stands for a limit of 0, which no record could keep
@@ -277,9 +272,9 @@ class ShareRecords:
         first: number of records before these.
     """
 
-    slots: IntArray
-    ends: IntArray
-    total_bad: IntArray
+    slots: Ints
+    ends: Ints
+    total_bad: Ints
     log_intervals: Floats
     first: int = 0
 
@@ -294,14 +289,14 @@ class ShareRecords:
         )
 
     @property
-    def counts(self) -> IntArray:
+    def counts(self) -> Ints:
         """Return the number of records up to the end of each slot."""
         return self.ends - self.first
 
     @property
-    def bad_counts(self) -> IntArray:
+    def bad_counts(self) -> Ints:
         """Return the number of bad records up to the end of each slot."""
-        bad_counts: IntArray = self.total_bad[self.ends] - self.total_bad[self.first]
+        bad_counts: Ints = self.total_bad[self.ends] - self.total_bad[self.first]
         return bad_counts
 
 
@@ -356,13 +351,13 @@ def _compute_bound(records: ShareRecords, limit: float) -> float:
     return bound_agreement_path(agreed_before, counts - bad_counts, counts, reference=1 - limit)
 
 
-def _compute_factors(records: ShareRecords, limit: float) -> tuple[Floats, IntArray]:
+def _compute_factors(records: ShareRecords, limit: float) -> tuple[Floats, Ints]:
     counts = np.diff(records.counts, prepend=0)
     good_counts = counts - np.diff(records.bad_counts, prepend=0)
     return compute_agreement_log_factors(good_counts, counts, reference=1 - limit), counts
 
 
-def measure_stretch(is_bad: BoolArray, *, limit: float) -> tuple[int, int]:
+def measure_stretch(is_bad: Bools, *, limit: float) -> tuple[int, int]:
     """Return bad and all records since the cumulative sum was last 0."""
     steps = np.where(is_bad, log(4), 0.0) - np.log1p(3 * limit)
     path = np.concatenate([[0.0], np.cumsum(steps)])
@@ -393,7 +388,7 @@ def find_clear_slot(records: ShareRecords, *, rate: float, earliest: int) -> int
     return earliest if passed and first == 0 else int(slots[begun + first])
 
 
-def find_first_clear(total_bad: IntArray, counts: IntArray, *, rate: float) -> int | None:
+def find_first_clear(total_bad: Ints, counts: Ints, *, rate: float) -> int | None:
     """Return the place of the first of some counts of records that shows less than `rate`, or None.
 
     For some m the newest m records hold c bad ones with P(Bin(m, rate) ≤ c) ≤ 5 %.
@@ -467,7 +462,7 @@ def estimate_silent_hours(
     return threshold / (quiet_days * units_per_hour)
 
 
-def measure_sign_interval(signs: IntArray | Sequence[int]) -> int | None:
+def measure_sign_interval(signs: Ints | Sequence[int]) -> int | None:
     """Return the usual interval between the latest signs of life, or None.
 
     >>> measure_sign_interval([0, 300, 600, 4200, 4500]), measure_sign_interval([0, 300])

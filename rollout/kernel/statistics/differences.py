@@ -25,7 +25,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
-from rollout.kernel.statistics.arrays import Floats, Ints
+from rollout.kernel.arrays import Floats, Ints
 from rollout.kernel.statistics.intervals import (
     NO_DATA,
     NORMAL_QUANTILE,

@@ -26,7 +26,7 @@ from functools import cache, lru_cache
 from math import log
 from typing import TYPE_CHECKING
 
-from rollout.kernel.arrays import np, scipy
+from rollout.kernel.arrays import Floats, Ints, np, scipy
 from rollout.kernel.measures import Condition, Statistic
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from rollout.kernel.policy.gates import ConditionReading
     from rollout.kernel.policy.policy import Policy
-    from rollout.kernel.statistics.arrays import Floats, Ints
 
 
 # From here on a Stirling series of five terms is exact in double precision.

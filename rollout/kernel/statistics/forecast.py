@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import count
 from math import ceil, inf, log
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from rollout.kernel.arrays import np, scipy
+from rollout.kernel.arrays import Bools, Floats, Ints, np, scipy
 from rollout.kernel.statistics.detector import compute_agreement_log_factors
 from rollout.kernel.statistics.evidence import check_inside_unit, count_further_agreements
 from rollout.kernel.statistics.gate_thresholds import compute_least_successes, get_gate_threshold
@@ -27,9 +27,6 @@ from rollout.kernel.statistics.gate_thresholds import compute_least_successes, g
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
-    from rollout.kernel.statistics.arrays import Floats
 
 # Records that a forecast looks ahead; what takes longer has no date.
 _HORIZON = 100_000
@@ -361,9 +358,6 @@ def compute_renewal_chance(audits: int, *, at_least: float, rate: float) -> floa
     return renewed
 
 
-IntArray: TypeAlias = "NDArray[np.int64]"
-BoolArray: TypeAlias = "NDArray[np.bool_]"
-
 RUNS: Final = 400
 HORIZON: Final = 100_000
 """Further records that a run looks ahead; what opens later has no date."""
@@ -400,7 +394,7 @@ def draw_class_shares(counts: Sequence[int], runs: int = RUNS) -> Floats:
 
 
 def simulate_openings(
-    counts: Sequence[int], shares: Floats, are_met: Callable[[IntArray], BoolArray]
+    counts: Sequence[int], shares: Floats, are_met: Callable[[Ints], Bools]
 ) -> Floats:
     """Return after how many further records each run first meets a condition.
 
@@ -459,7 +453,7 @@ def draw_units(times: Floats, records: int, units: int) -> Floats:
 
 
 @cache
-def _list_looks() -> IntArray:
+def _list_looks() -> Ints:
     """Return the numbers of further records at which runs are read, from 0 to the horizon."""
     looks = [0]
     while looks[-1] < HORIZON:

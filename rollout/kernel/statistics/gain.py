@@ -14,21 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import log
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from rollout.kernel.arrays import np, scipy
+from rollout.kernel.arrays import Bools, Floats, Ints, np, scipy
 from rollout.kernel.statistics.detector import compute_log_path
 from rollout.kernel.statistics.evidence import check_inside_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
-    from rollout.kernel.statistics.arrays import Floats
-
-IntArray: TypeAlias = "NDArray[np.int64]"
-BoolArray: TypeAlias = "NDArray[np.bool_]"
 
 _ARM_CONCENTRATIONS = (4.0, 40.0, 400.0, 4000.0)
 _MAX_ARM_LOG_E = log(1000)  # chance alone ever reaches it in one attempt of 1,000
@@ -46,9 +40,9 @@ class ArmUnits:
         known_shares: share of the unit's cases whose outcome arrived in time, in [0, 1].
     """
 
-    slots: IntArray
+    slots: Ints
     scores: Floats
-    is_model: BoolArray
+    is_model: Bools
     shares: Floats
     known_shares: Floats
 
@@ -56,7 +50,7 @@ class ArmUnits:
         """Return the number of units."""
         return len(self.slots)
 
-    def select(self, is_kept: BoolArray | IntArray) -> ArmUnits:
+    def select(self, is_kept: Bools | Ints) -> ArmUnits:
         """Return some of the units, by mask or by position."""
         return ArmUnits(
             self.slots[is_kept],
@@ -67,7 +61,7 @@ class ArmUnits:
         )
 
     @cached_property
-    def is_known(self) -> BoolArray:
+    def is_known(self) -> Bools:
         """Return which units have an outcome of at least one case."""
         return self.known_shares > 0
 
@@ -86,7 +80,7 @@ class ArmUnits:
         return path
 
     @cached_property
-    def are_arms_as_drawn(self) -> BoolArray:
+    def are_arms_as_drawn(self) -> Bools:
         """Return after which units both arms were always as large as chance makes them.
 
         Elsewhere units of one arm were lost, and not by chance: what is left compares nothing.
@@ -94,7 +88,7 @@ class ArmUnits:
         return np.asarray(np.maximum.accumulate(self.arm_log_path) < _MAX_ARM_LOG_E)
 
     @cached_property
-    def last_positions(self) -> IntArray:
+    def last_positions(self) -> Ints:
         """Return the position of each slot's last unit."""
         return np.flatnonzero(np.diff(self.slots, append=np.iinfo(np.int64).max))
 
@@ -118,7 +112,7 @@ class ArmUnits:
         return np.asarray((scores - self.means) * weights, dtype=np.float64)
 
 
-def _compute_arm_log_path(model: IntArray, people: IntArray, share: float) -> Floats:
+def _compute_arm_log_path(model: Ints, people: Ints, share: float) -> Floats:
     """Return ln E of growing counts of two arms, the model's drawn with probability `share`."""
     betaln = scipy.special.betaln
     logs = [
@@ -170,7 +164,7 @@ def _get_stakes() -> Floats:
     return 0.95 * 2.0 ** (-np.arange(16) / 2)
 
 
-def _cumulate_bets(ratios: Floats, last_positions: IntArray) -> Iterator[Floats]:
+def _cumulate_bets(ratios: Floats, last_positions: Ints) -> Iterator[Floats]:
     """Yield for each stake the sum of the logs after each slot."""
     for stake in _get_stakes():
         yield np.cumsum(np.log1p(stake * ratios))[last_positions]

@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import log
 from typing import TYPE_CHECKING
 
-from rollout.kernel.arrays import np
+from rollout.kernel.arrays import Bools, Floats, Ints, np
 from rollout.kernel.statistics.evidence import (
     check_inside_unit,
     compute_cost_gains,
@@ -22,10 +22,6 @@ from rollout.kernel.statistics.evidence import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from rollout.kernel.statistics.arrays import Floats
 
 
 # Failures in a table; beyond them the e-value is computed. At 95 % this is half a million records
@@ -41,9 +37,7 @@ _LEAST_SLOPE = 1e-12
 _MAX_RECORDS = 2.0**53
 
 
-def compute_least_successes(
-    failures: NDArray[np.int64], *, at_least: float, required_log_e: float
-) -> NDArray[np.int64]:
+def compute_least_successes(failures: Ints, *, at_least: float, required_log_e: float) -> Ints:
     """Return the least s with log E(s, f) ≥ `required_log_e`, for each f.
 
     Args:
@@ -135,9 +129,7 @@ class GateThreshold:
             return successes >= self._least[failures]
         return bool(self.are_met(np.array([successes]), np.array([failures]))[0])
 
-    def are_met(
-        self, successes: NDArray[np.int64], failures: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
+    def are_met(self, successes: Ints, failures: Ints) -> Bools:
         """Return `is_met` for arrays of counts of one shape.
 
         Raises:
@@ -163,7 +155,7 @@ class GateThreshold:
         met[met] = above
         return met
 
-    def find_least_successes(self, failures: NDArray[np.int64]) -> NDArray[np.int64]:
+    def find_least_successes(self, failures: Ints) -> Ints:
         """Return the least successes for each number of failures ≥ 0."""
         self._grow_table(int(failures.max(initial=-1)))
         table = self._table
@@ -183,7 +175,7 @@ class GateThreshold:
         # both are replaced, never changed: another thread may be reading or growing them
         self._table, self._least = longer, longer.tolist()
 
-    def _compute_least(self, failures: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _compute_least(self, failures: Ints) -> Ints:
         return compute_least_successes(
             failures, at_least=self.at_least, required_log_e=self.required_log_e
         )
@@ -195,9 +187,7 @@ def get_gate_threshold(at_least: float, risk: float) -> GateThreshold:
     return GateThreshold(at_least, risk)
 
 
-def compute_cost_log_e_path(
-    counts: NDArray[np.int64], *, levels: Sequence[float], at_most: float
-) -> Floats:
+def compute_cost_log_e_path(counts: Ints, *, levels: Sequence[float], at_most: float) -> Floats:
     """Return `compute_cost_log_e` after each step of a history.
 
     Args:

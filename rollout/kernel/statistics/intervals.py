@@ -22,13 +22,11 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from rollout.kernel.arrays import np, scipy
+from rollout.kernel.arrays import Bools, Floats, Ints, np, scipy
 
 if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import ArrayLike
-
-    from rollout.kernel.statistics.arrays import Bools, Floats, Ints
 
 
 NORMAL_QUANTILE = 1.959963984540054  # of a two-sided 95 % interval

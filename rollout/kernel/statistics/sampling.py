@@ -15,12 +15,10 @@ from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from rollout.kernel.arrays import np
+from rollout.kernel.arrays import Floats, np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from numpy.typing import NDArray
 
 
 SAMPLING_PURPOSE = "stage"
@@ -56,7 +54,7 @@ def compute_sampling_value(salt: bytes, purpose: str, *parts: str) -> float:
     return (int.from_bytes(hmac.digest(salt, message, "sha256")[:8], "big") >> 11) / 2**53
 
 
-def compute_sampling_values(salt: bytes, purpose: str, keys: Iterable[str]) -> NDArray[np.float64]:
+def compute_sampling_values(salt: bytes, purpose: str, keys: Iterable[str]) -> Floats:
     """Return the sampling values of many keys, in their order.
 
     Each equals `compute_sampling_value` of its key. HMAC's two passes both begin with the salt;
@@ -72,7 +70,7 @@ def compute_sampling_values(salt: bytes, purpose: str, keys: Iterable[str]) -> N
     return np.concatenate(parts)
 
 
-def _compute_batch(inner_hash: Any, outer_hash: Any, keys: list[str]) -> NDArray[np.float64]:
+def _compute_batch(inner_hash: Any, outer_hash: Any, keys: list[str]) -> Floats:
     digests = []
     for key in keys:
         inner_copy, outer_copy = inner_hash.copy(), outer_hash.copy()

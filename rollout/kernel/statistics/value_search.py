@@ -12,12 +12,9 @@ from typing import Final
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
+from rollout.kernel.arrays import Bools, Ints
 from rollout.kernel.statistics.intervals import clopper_pearson
-
-Codes = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 ATTRIBUTE: Final = "attribute"
 ANSWER: Final = "answer"
@@ -45,7 +42,7 @@ class ValueKind:
 
     name: str
     values: tuple[str, ...]
-    codes: Codes
+    codes: Ints
     source: str = ATTRIBUTE
 
     @property
@@ -112,7 +109,7 @@ class ValueSearch:
         return tuple(value for value in self.values if value.is_standout)
 
 
-def search_values(differs: Flags, kinds: Sequence[ValueKind]) -> ValueSearch:
+def search_values(differs: Bools, kinds: Sequence[ValueKind]) -> ValueSearch:
     """Return which values' cases differ more than the others.
 
     A value is compared if at least `MIN_CASES` cases have it and one has not: which ones are

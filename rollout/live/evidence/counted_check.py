@@ -29,7 +29,6 @@ from secrets import SystemRandom
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rollout.data.counting.counted_outcomes import CountedOutcomes
 from rollout.data.counting.counted_units import CountedUnits, UnitLine
@@ -48,7 +47,6 @@ from rollout.data.records.record_rows import (
 )
 from rollout.engine.decide.commands import StopChangedCells
 from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer
-from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.evidence.unit_buffer import (
     FIRST_POSITION,
     LAST_POSITION,
@@ -60,6 +58,7 @@ from rollout.engine.evidence.unit_buffer import (
     find_differences,
 )
 from rollout.engine.evidence.units import TRAINED_ON
+from rollout.kernel.arrays import Floats, Ints
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.record_definition import compute_definition
@@ -321,7 +320,7 @@ def _find_beside_erased(
     return find_stored_hashes(transaction, rollout, unexplained, near) if near else set()
 
 
-def _omit_buckets(occurred: IntArray, _values: NDArray[np.float64]) -> IntArray:
+def _omit_buckets(occurred: Ints, _values: Floats) -> Ints:
     """Return zeros: buckets follow from the policies of their time, and are not compared."""
     return np.zeros(len(occurred), dtype=np.int64)
 

@@ -21,9 +21,7 @@ from operator import itemgetter
 from threading import Lock
 from typing import Any, Final, TypeVar
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout import faults
 from rollout.data.counting import counter
@@ -42,8 +40,8 @@ from rollout.engine.events import CasesErased, NameErased
 from rollout.engine.evidence.case_placement import place_cases, resolve_all_units
 from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer
 from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
-from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.evidence.version_uses import ANY_VERSION, Use, UseKey, list_first_uses
+from rollout.kernel.arrays import Floats, Ints
 from rollout.kernel.calendar.instants import Cell, to_instant
 from rollout.kernel.statistics.sampling import compute_sampling_values
 from rollout.kernel.units import OutcomeRule, group_pairs
@@ -59,7 +57,7 @@ from rollout.live.evidence.unit_counting import (
 )
 from rollout.live.rollout_state import RolloutState
 
-BucketFinder = Callable[[IntArray, NDArray[np.float64]], IntArray]
+BucketFinder = Callable[[Ints, Floats], Ints]
 UnitNumbers = Callable[[Collection[str]], Mapping[str, int]]
 
 

@@ -36,8 +36,8 @@ from rollout.engine.evidence.site_series import (
     SiteSigns,
     SiteVotes,
 )
-from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.slots.record_feed import GuardAnswers, HistoryFeeds
+from rollout.kernel.arrays import Ints
 from rollout.kernel.calendar.instants import (
     Cell,
     count_micros,
@@ -147,7 +147,7 @@ class LiveGuardFeeds:
         self._outcomes, self._reads_all = outcomes, reads_all
         self._memory = GuardMemory({}, LiveSiteSigns())
         self._votes: dict[tuple[str, str, str], SiteVotes] = {}
-        self._last_votes: tuple[AnswerRecords, IntArray] | None = None
+        self._last_votes: tuple[AnswerRecords, Ints] | None = None
         self._last_heartbeats: dict[str, tuple[int, datetime]] = {}
         self._arrivals = KnownArrivals()
         self._searched_at: datetime | None = None
@@ -328,7 +328,7 @@ class LiveGuardFeeds:
         return to_micros(self.read_at - state.policy.retention.cases + ARRIVAL_RETENTION)
 
     def _select_used(
-        self, state: RolloutState, moved_cases: IntArray, kept_since: int | None = None
+        self, state: RolloutState, moved_cases: Ints, kept_since: int | None = None
     ) -> GuardMemory:
         """Return what guards may still use, without moved and unplaced cases."""
         assert self.read_at is not None  # noqa: S101 - something was read

@@ -48,7 +48,6 @@ from rollout.engine.evidence.guard_evidence import GuardEvidence
 from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer, OutcomeUnits
 from rollout.engine.evidence.site_series import EMPTY_VOTES, NO_SIGNS, SiteSigns, SiteVotes
 from rollout.engine.evidence.stored_units import FirstValues, NewCellValue, StoredUnits
-from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
 from rollout.engine.evidence.unit_buffer import (
     BufferDigests,
     DefinitionLevels,
@@ -56,6 +55,7 @@ from rollout.engine.evidence.unit_buffer import (
     restore_buffers,
 )
 from rollout.engine.ledger.ledger import parse_event
+from rollout.kernel.arrays import Bools, Ints
 from rollout.kernel.calendar.instants import Cell, CellVersion, find_slot_before
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence, find_floor_index
@@ -138,7 +138,7 @@ def _build_history(transaction: Transaction, state: RolloutState) -> RolloutHist
     return history
 
 
-_NO_SLOTS: IntArray = np.empty(0, dtype=np.int64)
+_NO_SLOTS: Ints = np.empty(0, dtype=np.int64)
 
 
 class GateFeeds:
@@ -153,9 +153,7 @@ class GateFeeds:
         """Return a version's counted units in a cell with the value of an outcome."""
         return self._outcomes.read_outcomes(cell, version, outcome)
 
-    def read_answers(
-        self, _cell: Cell, _version: str, _guard: Guard
-    ) -> tuple[IntArray, IntArray, BoolArray]:
+    def read_answers(self, _cell: Cell, _version: str, _guard: Guard) -> tuple[Ints, Ints, Bools]:
         """Return no observations."""
         return _NO_SLOTS, _NO_SLOTS, _NO_SLOTS.astype(bool)
 

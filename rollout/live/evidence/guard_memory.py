@@ -26,16 +26,8 @@ from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.data.ledger.scopes import TickSlots
 from rollout.data.tables.tables import guard_snapshots
-from rollout.engine.evidence.site_series import (
-    NO_SIGNS,
-    AnswerRecords,
-    InstantArray,
-    SiteSigns,
-    build_case_signs,
-)
+from rollout.engine.evidence.site_series import NO_SIGNS, AnswerRecords, SiteSigns, build_case_signs
 from rollout.engine.evidence.unit_arrays import (
-    BoolArray,
-    IntArray,
     decode_flags,
     decode_integers,
     decode_raw,
@@ -47,6 +39,7 @@ from rollout.engine.evidence.unit_arrays import (
     split_column,
     split_parts,
 )
+from rollout.kernel.arrays import Bools, Floats, Ints
 from rollout.kernel.calendar.instants import OTHER_WINDOW, to_instant
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.sampling import compute_sampling_values
@@ -55,7 +48,7 @@ from rollout.live.rollout_state import RolloutState
 
 UNIT: Final = "guard-unit"  # purpose of the sampling values that stand for units
 UNIT_NUMBERS: Final = 2**53
-EMPTY_NUMBERS: IntArray = np.empty(0, dtype=np.int64)
+EMPTY_NUMBERS: Ints = np.empty(0, dtype=np.int64)
 KEY_COLUMNS: Final = ("site", "window", "version")
 ObservationKey = tuple[str, str, str]
 """Site, window and version; the version of a harm is ""."""
@@ -86,7 +79,7 @@ def number_cases(
     return numbered.with_columns(unit_id=pl.Series((values * UNIT_NUMBERS).astype(np.int64)))
 
 
-def _build_empty() -> IntArray:
+def _build_empty() -> Ints:
     return EMPTY_NUMBERS
 
 
@@ -102,13 +95,13 @@ class GuardObservations:
         minutes, units, draws: of `AnswerRecords`, for guards of a site; else empty.
     """
 
-    slots: IntArray = field(default_factory=_build_empty)
-    occurred_slots: IntArray = field(default_factory=_build_empty)
-    case_ids: IntArray = field(default_factory=_build_empty)
-    is_bad: BoolArray = field(default_factory=lambda: np.empty(0, dtype=bool))
-    minutes: IntArray = field(default_factory=_build_empty)
-    units: IntArray = field(default_factory=_build_empty)
-    draws: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    slots: Ints = field(default_factory=_build_empty)
+    occurred_slots: Ints = field(default_factory=_build_empty)
+    case_ids: Ints = field(default_factory=_build_empty)
+    is_bad: Bools = field(default_factory=lambda: np.empty(0, dtype=bool))
+    minutes: Ints = field(default_factory=_build_empty)
+    units: Ints = field(default_factory=_build_empty)
+    draws: Floats = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def from_frame(cls, frame: pl.DataFrame) -> Self:
@@ -146,7 +139,7 @@ class GuardObservations:
             return joined  # as most that arrive
         return joined.take(np.argsort(joined.slots, kind="stable"))
 
-    def take(self, positions: IntArray | BoolArray) -> Self:
+    def take(self, positions: Ints | Bools) -> Self:
         """Return some observations."""
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(
@@ -163,7 +156,7 @@ class GuardObservations:
         columns = (getattr(self, name) for name in OBSERVATION_COLUMNS)
         return type(self)(*(column[start:end].copy() for column in columns))
 
-    def drop_cases(self, case_ids: IntArray) -> Self:
+    def drop_cases(self, case_ids: Ints) -> Self:
         """Return the observations of other cases."""
         if not len(self) or not len(case_ids) or self.case_ids.max() < case_ids.min():
             return self  # as of most that arrive: numbers of cases rise
@@ -205,10 +198,10 @@ class CaseInstants:
         case_ids, units, windows: their numbers.
     """
 
-    at: InstantArray = field(default_factory=_build_empty)
-    case_ids: IntArray = field(default_factory=_build_empty)
-    units: IntArray = field(default_factory=_build_empty)
-    windows: IntArray = field(default_factory=_build_empty)
+    at: Ints = field(default_factory=_build_empty)
+    case_ids: Ints = field(default_factory=_build_empty)
+    units: Ints = field(default_factory=_build_empty)
+    windows: Ints = field(default_factory=_build_empty)
 
     def add(self, other: Self) -> Self:
         """Return the cases of both, each row once, ascending by time."""
@@ -221,7 +214,7 @@ class CaseInstants:
         is_new[1:] = np.any([column[1:] != column[:-1] for column in ordered], axis=0)
         return type(self)(*(column[is_new] for column in ordered))
 
-    def take(self, positions: IntArray | BoolArray) -> Self:
+    def take(self, positions: Ints | Bools) -> Self:
         """Return some cases."""
         return type(self)(*(getattr(self, f.name)[positions] for f in fields(self)))
 
@@ -232,7 +225,7 @@ class LiveSiteSigns:
     def __init__(self) -> None:
         self.cases: dict[str, CaseInstants] = {}
         self.first_cases: dict[str, int] = {}
-        self._pings: dict[str, InstantArray] = {}
+        self._pings: dict[str, Ints] = {}
         self._signs: dict[str, SiteSigns] = {}
 
     def read(self, site: str) -> SiteSigns:
@@ -261,7 +254,7 @@ class LiveSiteSigns:
             self.cases[str(site)] = self.cases.get(str(site), CaseInstants()).add(new_cases)
             self._signs.pop(str(site), None)
 
-    def add_pings(self, site: str, instants: InstantArray) -> bool:
+    def add_pings(self, site: str, instants: Ints) -> bool:
         """Add signs of life of a site; return whether any is new."""
         pings = self._pings.get(site, NO_SIGNS.pings)
         self._pings[site] = np.union1d(pings, instants)
@@ -281,7 +274,7 @@ class GuardMemory:
     observations: dict[str, dict[ObservationKey, GuardObservations]]
     signs: LiveSiteSigns
 
-    def find_moved_cases(self) -> IntArray:
+    def find_moved_cases(self) -> Ints:
         """Return the cases that records moved: to another site, window, time or unit."""
         if not self.signs.cases:
             return EMPTY_NUMBERS
@@ -290,7 +283,7 @@ class GuardMemory:
 
     def select(
         self,
-        dropped_cases: IntArray,
+        dropped_cases: Ints,
         *,
         since: int,
         tick: int,
@@ -332,7 +325,7 @@ class GuardMemory:
             selected.signs.cases[site] = cases if is_used.all() else cases.take(is_used)
         return selected
 
-    def list_observed_cases(self) -> IntArray:
+    def list_observed_cases(self) -> Ints:
         """Return the cases of all observations, in any order."""
         parts = (part for parts in self.observations.values() for part in parts.values())
         return np.concatenate([EMPTY_NUMBERS, *(part.case_ids for part in parts)])

@@ -14,7 +14,6 @@ from functools import cached_property
 from itertools import takewhile
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope, find_acting_version
@@ -27,8 +26,8 @@ from rollout.engine.evidence.stage_history import (
     build_stage_shares,
     find_buckets,
 )
-from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.slots.fast_forward import list_limit_slots
+from rollout.kernel.arrays import Floats, Ints
 from rollout.kernel.calendar.instants import SHADOW, Cell, find_slot_after, to_instant
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.record_definition import compute_definition, is_redefined
@@ -135,10 +134,10 @@ class RolloutHistory:
 
     def find_buckets(
         self,
-        occurred: IntArray,
-        decider_draws: NDArray[np.float64],
-        audit_draws: NDArray[np.float64] | None = None,
-    ) -> IntArray:
+        occurred: Ints,
+        decider_draws: Floats,
+        audit_draws: Floats | None = None,
+    ) -> Ints:
         """Return the bucket of each unit's draws under the policy at its time."""
         buckets = np.zeros(len(decider_draws), dtype=np.int64)
         period_numbers = self._find_periods_at(occurred)
@@ -151,7 +150,7 @@ class RolloutHistory:
             )
         return buckets
 
-    def _find_periods_at(self, occurred: IntArray) -> IntArray:
+    def _find_periods_at(self, occurred: Ints) -> Ints:
         """Return each slot's policy period; the first before any policy."""
         since = np.array([policy_period.first_slot for policy_period in self._policy_periods])
         return np.maximum(np.searchsorted(since, occurred, side="right") - 1, 0)

@@ -40,6 +40,7 @@ from rollout.features.reports.inputs.pairs import (
     count_wrong_sets,
     select_pairs,
 )
+from rollout.kernel.arrays import Floats, Ints
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.agreement import (
     MAX_NUMBERS_IN_MEMORY,
@@ -55,7 +56,6 @@ from rollout.kernel.statistics.agreement import (
     compute_mean_estimate,
     find_rare_labels,
 )
-from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.intervals import (
     Estimate,
     Share,

@@ -18,7 +18,7 @@ from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.records.records import BaselineCount
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.pairs import OTHER_ACTION, find_single_answers
-from rollout.kernel.statistics.arrays import Floats
+from rollout.kernel.arrays import Floats
 from rollout.kernel.statistics.differences import (
     MIN_DAYS,
     ShareDifference,

@@ -28,12 +28,12 @@ from rollout.features.reports.inputs.pairs import (
     find_adjudicated_labels,
     find_single_answers,
 )
+from rollout.kernel.arrays import Bools, Floats, Ints
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.agreement import (
     AgreementCoefficient,
     compute_kappa_with_interval,
 )
-from rollout.kernel.statistics.arrays import Bools, Floats, Ints
 from rollout.kernel.statistics.intervals import (
     PairedChange,
     Share,

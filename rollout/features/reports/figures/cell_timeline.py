@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rollout.engine.events import RecordsPurged, select_events
 from rollout.engine.evidence.evidence_view import BATCH_SIZE, EvidenceView, batch_view
 from rollout.engine.evidence.stage_history import StageHistory
-from rollout.engine.evidence.unit_arrays import BoolArray, IntArray, UnitArrays
+from rollout.engine.evidence.unit_arrays import UnitArrays
 from rollout.engine.words.event_kinds import CELL_KINDS
 from rollout.features.reports.figures.funnel import list_first_values
 from rollout.features.reports.inputs.cell_facts import (
@@ -46,6 +46,7 @@ from rollout.features.reports.inputs.evidence_inputs import (
     is_plain,
 )
 from rollout.features.reports.inputs.inputs import ReportInputs
+from rollout.kernel.arrays import Bools, Ints
 from rollout.kernel.calendar.instants import (
     OTHER_WINDOW,
     SHADOW,
@@ -63,7 +64,6 @@ from rollout.kernel.calendar.instants import (
 from rollout.kernel.calendar.windows import find_open_windows, find_windows
 from rollout.kernel.measures import AGREEMENT, Condition
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.arrays import Ints
 from rollout.kernel.statistics.evidence import compute_estimates
 from rollout.kernel.units import FAILED, LATE, OUTSIDE, group_pairs
 
@@ -104,16 +104,16 @@ class _TimeGrid:
 
     name: str
     edges: tuple[datetime, ...]
-    edge_slots: IntArray
+    edge_slots: Ints
     first_day: int
     days: int
 
-    def find_by_slot(self, slots: IntArray) -> IntArray:
+    def find_by_slot(self, slots: Ints) -> Ints:
         """Return the bucket of each slot, -1 outside."""
         index = np.searchsorted(self.edge_slots, slots, side="right") - 1
         return np.where(index < len(self.edges) - 1, index, -1)
 
-    def find_by_time(self, rows: UnitArrays) -> IntArray:
+    def find_by_time(self, rows: UnitArrays) -> Ints:
         """Return the bucket in which each unit occurred, -1 outside."""
         if not self.days:
             return self.find_by_slot(rows.occurred)
@@ -251,9 +251,7 @@ def _build_buckets(source: TimelineSource, grid: _TimeGrid) -> tuple[TimelineBuc
     )
 
 
-def _find_deciders(
-    view: EvidenceView, rows: UnitArrays, own_levels: IntArray
-) -> dict[str, BoolArray]:
+def _find_deciders(view: EvidenceView, rows: UnitArrays, own_levels: Ints) -> dict[str, Bools]:
     """Return which units of the acting version each decided: humans also unfamiliar ones."""
     shares, is_acting = view.shares, own_levels > 0
     has_answer = np.array([c.predicted not in ANSWERLESS for c in view.unit_classes.classes], bool)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, KEY_COLUMNS
-from rollout.kernel.arrays import np, pl
+from rollout.kernel.arrays import Floats, np, pl
 from rollout.kernel.statistics.agreement import (
     MIN_RARE_CASES,
     AgreementCoefficient,
@@ -28,7 +28,6 @@ from rollout.kernel.units import AGREE, FAILED, SEPARATOR
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rollout.kernel.statistics.arrays import Floats
     from rollout.kernel.units import Lever
 
 

@@ -20,7 +20,7 @@ from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, MEDIA_COLUMN, VALUE
 from rollout.engine.words.formatting import format_count, format_percent, format_quantity
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES
-from rollout.kernel.statistics.arrays import Bools, Floats, Ints
+from rollout.kernel.arrays import Bools, Floats, Ints
 from rollout.kernel.units import FAILED
 
 MAX_CATEGORICAL_NUMBERS = 20  # an attribute with more distinct numbers is numeric

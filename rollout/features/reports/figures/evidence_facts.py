@@ -15,7 +15,7 @@ from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import CellState, Scope, compute_stage_level
 from rollout.engine.decide.widening_steps import find_acting_index, get_acting_floor
 from rollout.engine.evidence.evidence_view import EvidenceView
-from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays
+from rollout.engine.evidence.unit_arrays import UnitArrays
 from rollout.engine.words.evidence_text import describe_losses
 from rollout.features.reports.figures.next_step import (
     GateOutlook,
@@ -30,6 +30,7 @@ from rollout.features.reports.inputs.evidence_inputs import (
     StatePeriod,
     find_open_stage_level,
 )
+from rollout.kernel.arrays import Ints
 from rollout.kernel.calendar.instants import CellVersion, find_slot_before
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import RECALL, Condition, Statistic
@@ -189,7 +190,7 @@ def _compare_recall(
     )
 
 
-def _sum_share(counts: IntArray) -> Share:
+def _sum_share(counts: Ints) -> Share:
     return compute_share(int(counts[:, 0].sum()), int(counts.sum()))
 
 

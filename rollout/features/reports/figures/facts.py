@@ -144,6 +144,7 @@ from rollout.features.reports.inputs.losses import LossFigures, compute_losses
 from rollout.features.reports.inputs.pairs import (
     build_assisted_pairs,
 )
+from rollout.kernel.arrays import Floats
 from rollout.kernel.calendar.instants import (
     Cell,
     CellVersion,
@@ -151,7 +152,6 @@ from rollout.kernel.calendar.instants import (
     format_duration,
 )
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.intervals import (
     CONFIDENCE_LEVEL,
     Estimate,

@@ -22,20 +22,18 @@ from rollout.engine.events import VOID_STATE, IncidentOpened, LedgerEvent, Reach
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_evidence import GuardEvidence
 from rollout.features.reports.inputs.inputs import ReportInputs
+from rollout.kernel.arrays import Bools, Floats, Ints
 from rollout.kernel.calendar.instants import find_slot_before, to_instant
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.cell_evidence import names_slices
 from rollout.kernel.policy.policy import Guard, describe_guard
-from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.intervals import Share, compute_share
 from rollout.kernel.statistics.value_search import (
     ANSWER,
     ATTRIBUTE,
     MIN_CASES,
-    Codes,
     ComparedValue,
-    Flags,
     KindKey,
     ValueKey,
     ValueKind,
@@ -65,12 +63,12 @@ class JudgedUnits:
         kinds: properties of their cases.
     """
 
-    occurred: Codes
-    days: Codes
-    differs: Flags
+    occurred: Ints
+    days: Ints
+    differs: Bools
     kinds: tuple[ValueKind, ...]
 
-    def select(self, mask: Flags) -> "JudgedUnits":
+    def select(self, mask: Bools) -> "JudgedUnits":
         """Return the units at which `mask` is true."""
         return JudgedUnits(
             self.occurred[mask],
@@ -79,10 +77,10 @@ class JudgedUnits:
             tuple(replace(kind, codes=kind.codes[mask]) for kind in self.kinds),
         )
 
-    def find_with(self, key: KindKey, value: str) -> Flags:
+    def find_with(self, key: KindKey, value: str) -> Bools:
         """Return which units have a value."""
         values = next(kind for kind in self.kinds if kind.key == key)
-        has_value: Flags = values.codes == values.values.index(value)
+        has_value: Bools = values.codes == values.values.index(value)
         return has_value
 
 
@@ -254,7 +252,7 @@ def _build_finding(
     units: JudgedUnits,
     value: ComparedValue,
     verdict: Verdict,
-    periods: Sequence[Flags],
+    periods: Sequence[Bools],
     number: int,
 ) -> ValueFinding:
     has_value = units.find_with(*value.key)
@@ -266,11 +264,11 @@ def _build_finding(
     )
 
 
-def _count_differing(units: JudgedUnits, mask: Flags) -> Share:
+def _count_differing(units: JudgedUnits, mask: Bools) -> Share:
     return compute_share(int(units.differs[mask].sum()), int(mask.sum()))
 
 
-def find_rise(differs: Flags, times: Codes) -> int | None:
+def find_rise(differs: Bools, times: Ints) -> int | None:
     """Return the first unit after the likeliest rise of a share, None if no rise is likely.
 
     Units of one time are never parted.
@@ -306,7 +304,7 @@ def compute_log_likelihood(counts: Floats, sizes: Floats) -> Floats:
     return np.asarray(scipy.special.xlogy(counts, shares) + misses, dtype=np.float64)
 
 
-def list_batch_ends(slots: Codes) -> list[int]:
+def list_batch_ends(slots: Ints) -> list[int]:
     """Return the last slot of each whole batch of judged units, in order.
 
     Batches run from the first unit on and split no slot, so two looks differ by whole batches.

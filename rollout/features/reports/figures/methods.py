@@ -27,10 +27,10 @@ from rollout.engine.words.formatting import TruthWords, choose_words
 from rollout.features.reports.inputs.cell_facts import CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
+from rollout.kernel.arrays import Bools
 from rollout.kernel.calendar.instants import FIRST_SLOT, Cell, CellVersion, from_micros, to_micros
 from rollout.kernel.policy.cell_evidence import format_floor, list_floors
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.arrays import Bools
 from rollout.kernel.statistics.gain import ArmUnits, compute_gain_interval, estimate_gain
 from rollout.kernel.statistics.intervals import Share, compute_unit_share
 from rollout.kernel.units import DECIDES, PROPOSES, Lever, OutcomeRule

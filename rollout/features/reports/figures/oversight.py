@@ -31,7 +31,7 @@ from rollout.engine.events import (
 )
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_series import compute_detector_series
-from rollout.engine.evidence.unit_arrays import BoolArray, UnitArrays, UnitClasses
+from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
 from rollout.features.reports.figures.incident_cause import compute_log_likelihood
 from rollout.features.reports.figures.methods import ModelCost, compute_model_cost
 from rollout.features.reports.inputs.cell_facts import CellFacts, CellVersionFacts
@@ -43,6 +43,7 @@ from rollout.features.reports.inputs.inputs import (
     find_usable_answers,
 )
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs
+from rollout.kernel.arrays import Bools, Floats
 from rollout.kernel.calendar.instants import (
     CellVersion,
     find_slot_after,
@@ -53,7 +54,6 @@ from rollout.kernel.calendar.instants import (
 from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy
-from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.intervals import (
     ONE_SIDED_METHOD,
     Share,
@@ -554,7 +554,7 @@ def compute_cost_between(model_cases: pl.DataFrame, since: datetime, until: date
     return compute_model_cost(model_cases.filter((occurred_at >= since) & (occurred_at < until)))
 
 
-def _find_visible_rows(view: EvidenceView, rows: UnitArrays) -> BoolArray:
+def _find_visible_rows(view: EvidenceView, rows: UnitArrays) -> Bools:
     """Return which rows have a decision that the engine's guards counted."""
     if not view.stage_history.ever_left_shadow:
         return np.ones(len(rows), dtype=bool)

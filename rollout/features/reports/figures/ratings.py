@@ -11,12 +11,12 @@ from functools import partial
 import numpy as np
 import polars as pl
 
+from rollout.kernel.arrays import Floats, Ints
 from rollout.kernel.statistics.agreement import (
     AgreementCoefficient,
     BootstrapSums,
     resample_units,
 )
-from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.intervals import (
     Share,
     WeightedShare,

@@ -19,7 +19,7 @@ from rollout.engine.decide.widening_steps import (
     list_widening_steps,
 )
 from rollout.features.reports.inputs.cell_facts import CellVersionFacts
-from rollout.kernel.arrays import np
+from rollout.kernel.arrays import Floats, np
 from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.measures import Condition, Statistic, Subject
 from rollout.kernel.policy.cell_evidence import describe_floor_cases, format_floor, list_floors
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from rollout.kernel.calendar.instants import Cell, CellVersion
     from rollout.kernel.policy.cell_evidence import EvidenceCounts
     from rollout.kernel.policy.policy import EvidenceRules, Gate, Policy
-    from rollout.kernel.statistics.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)

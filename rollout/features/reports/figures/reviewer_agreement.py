@@ -26,9 +26,9 @@ from rollout.features.reports.figures.ratings import (
     compute_set_agreement,
 )
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
+from rollout.kernel.arrays import Ints
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.agreement import AgreementCoefficient, compare_sets
-from rollout.kernel.statistics.arrays import Ints
 from rollout.kernel.statistics.differences import build_strata_table, compute_tail_chance
 from rollout.kernel.statistics.intervals import (
     CONFIDENCE_LEVEL,

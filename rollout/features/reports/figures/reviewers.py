@@ -27,9 +27,9 @@ from rollout.features.reports.inputs.pairs import (
     find_adjudicated_labels,
     select_pairs,
 )
+from rollout.kernel.arrays import Floats, Ints
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.differences import (
     AdoptionRate,
     ShareDifference,

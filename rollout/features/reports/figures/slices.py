@@ -20,8 +20,8 @@ import polars as pl
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.engine.words.formatting import format_cell_name, format_count, format_percent
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, LeverFigures, compare_pairs
+from rollout.kernel.arrays import Bools, Ints
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.arrays import Bools, Ints
 from rollout.kernel.statistics.differences import (
     StrataTable,
     build_strata_table,
@@ -32,7 +32,6 @@ from rollout.kernel.statistics.differences import (
 from rollout.kernel.statistics.intervals import EXACT_METHOD, clopper_pearson
 from rollout.kernel.units import FAILED, Lever, group_pairs
 
-Codes = Ints
 SliceName = tuple[tuple[str, str], ...]
 
 MIN_UNITS = 30  # in a slice, and in the rest of the same cells
@@ -51,8 +50,8 @@ class SliceDimension:
     """
 
     names: tuple[SliceName, ...]
-    codes: Codes
-    strata: Codes
+    codes: Ints
+    strata: Ints
 
 
 def find_first_decisions(
@@ -165,14 +164,14 @@ def build_dimensions(
     return tuple(dimensions)
 
 
-def _encode_combinations(frame: pl.DataFrame, columns: list[str]) -> Codes:
+def _encode_combinations(frame: pl.DataFrame, columns: list[str]) -> Ints:
     """Return a code for each distinct combination of values, including nulls."""
     return (frame.select(pl.struct(columns).rank("dense")).to_series().to_numpy() - 1).astype(
         np.int64
     )
 
 
-def _build_dimension(frame: pl.DataFrame, columns: dict[str, str], strata: Codes) -> SliceDimension:
+def _build_dimension(frame: pl.DataFrame, columns: dict[str, str], strata: Ints) -> SliceDimension:
     """Return the dimension of one or two columns; rare and absent values are no slice."""
     names = list(columns.values())
     counts = frame.select(names).drop_nulls().group_by(names).agg(units=pl.len())
@@ -311,7 +310,7 @@ def count_testable_slices(dimension: SliceDimension) -> int:
     return len(_find_testable_codes(dimension))
 
 
-def _find_testable_codes(dimension: SliceDimension) -> Codes:
+def _find_testable_codes(dimension: SliceDimension) -> Ints:
     all_units = np.ones(len(dimension.codes), dtype=bool)
     return np.flatnonzero(_has_enough_units(_count_units(dimension, all_units, all_units)))
 
@@ -430,17 +429,17 @@ def _find_candidates(
 
 def _count_units(
     dimension: SliceDimension, differs: Bools, remaining: Bools
-) -> tuple[Codes, Codes, Codes, Codes]:
+) -> tuple[Ints, Ints, Ints, Ints]:
     """Return units and divergences by slice and stratum, and by stratum alone."""
     strata = int(dimension.strata.max(initial=0)) + 1
     with_value = remaining & (dimension.codes != ABSENT)
     index = dimension.codes * strata + dimension.strata
 
-    def count_by_slice(units: Bools) -> Codes:
+    def count_by_slice(units: Bools) -> Ints:
         counts = np.bincount(index[units], minlength=len(dimension.names) * strata)
         return counts.reshape(len(dimension.names), strata)
 
-    def count_by_stratum(units: Bools) -> Codes:
+    def count_by_stratum(units: Bools) -> Ints:
         return np.bincount(dimension.strata[units], minlength=strata)
 
     return (
@@ -451,7 +450,7 @@ def _count_units(
     )
 
 
-def _has_enough_units(counts: tuple[Codes, Codes, Codes, Codes]) -> Bools:
+def _has_enough_units(counts: tuple[Ints, Ints, Ints, Ints]) -> Bools:
     """Return whether each slice and the rest of its strata have enough units."""
     n, _, all_n, _ = counts
     shared = (n > 0) & (all_n > n)
@@ -476,7 +475,7 @@ def _find_aliases(
                 yield dimension.names[code]
 
 
-def _count_sizes(dimension: SliceDimension, units: Bools) -> Codes:
+def _count_sizes(dimension: SliceDimension, units: Bools) -> Ints:
     return np.bincount(
         dimension.codes[units & (dimension.codes != ABSENT)], minlength=len(dimension.names)
     )

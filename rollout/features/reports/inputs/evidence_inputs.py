@@ -17,13 +17,13 @@ from rollout.engine.decide.scope import CellState, Scope, compute_held_level
 from rollout.engine.events import LedgerEvent, Reach
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_evidence import CountWindow
+from rollout.kernel.arrays import Ints
 from rollout.kernel.calendar.instants import Cell, CellVersion, find_slot_after, to_instant
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.cell_evidence import compute_gate_risk
 from rollout.kernel.policy.gates import GainReading
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.arrays import Ints
 from rollout.kernel.statistics.evidence import compute_bounds, compute_estimates
 
 

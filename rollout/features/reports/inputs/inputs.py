@@ -56,13 +56,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rollout.engine.evidence.stored_units import FirstValues
-    from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
     from rollout.engine.ledger.ledger import CanonicalRow
     from rollout.engine.records.records import BaselineCount
     from rollout.engine.records.reviews import CleaningChoice
+    from rollout.kernel.arrays import Bools, Ints
     from rollout.kernel.policy.evidence_sources import RegisteredUnits
     from rollout.kernel.policy.policy import Policy
-    from rollout.kernel.statistics.arrays import Bools
     from rollout.kernel.units import Lever
 
 
@@ -290,7 +289,7 @@ def _find_action(pairs: pl.DataFrame, action: str) -> tuple[Bools, Bools]:
 
 
 def find_unfamiliar_values(
-    cases: pl.DataFrame, occurred: IntArray, history: FamiliarHistory, rule: FamiliarityRule
+    cases: pl.DataFrame, occurred: Ints, history: FamiliarHistory, rule: FamiliarityRule
 ) -> pl.Series:
     """Return the unfamiliar values of each case in words, null if all were familiar.
 
@@ -422,7 +421,7 @@ def _assign_cell_deciders(
 
 def find_drawn_units(
     part: pl.DataFrame, cell: Cell, period: PolicyPeriod, inputs: ReportInputs
-) -> BoolArray:
+) -> Bools:
     """Return which rows were in shadow, or drawn for a blind decision above it.
 
     `part` are rows of one cell and policy period, with `unit` and `occurred_us`.
@@ -434,7 +433,7 @@ def find_drawn_units(
 
 def _find_levels_and_buckets(
     part: pl.DataFrame, cell: Cell, period: PolicyPeriod, inputs: ReportInputs
-) -> tuple[IntArray, IntArray]:
+) -> tuple[Ints, Ints]:
     """Return the stage level and the sampling bucket of each row; buckets are 0 in shadow."""
     occurred = part["occurred_us"].to_numpy() // count_micros(period.policy.tick)
     stage_levels = period.timelines.get(cell, StageHistory()).find_levels(occurred)
@@ -475,8 +474,8 @@ def _reassign_unfamiliar(
 def _find_versions(
     policy: Policy,
     changes: list[tuple[datetime, str]],
-    occurred: IntArray,
-    is_above_shadow: BoolArray,
+    occurred: Ints,
+    is_above_shadow: Bools,
 ) -> pl.Series:
     """Return the acting version in each slot, null in shadow."""
     slots = np.array([find_slot_after(at, policy.tick) for at, _ in changes], dtype=np.int64)
@@ -562,7 +561,7 @@ def mark_uncounted_units(inputs: ReportInputs, units: pl.DataFrame) -> pl.DataFr
     return pl.concat(parts) if parts else rows.with_columns(uncounted=pl.lit(None, pl.String))
 
 
-def _find_familiar(part: pl.DataFrame, history: FamiliarHistory) -> BoolArray:
+def _find_familiar(part: pl.DataFrame, history: FamiliarHistory) -> Bools:
     """Return which units had only values that were familiar when they occurred."""
     is_familiar = np.ones(part.height, dtype=bool)
     occurred, texts = part["occurred"].to_numpy(), part["attribute_values"]

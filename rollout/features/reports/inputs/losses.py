@@ -43,9 +43,9 @@ from rollout.features.reports.inputs.pairs import (
     find_single_answers,
     list_attributes,
 )
+from rollout.kernel.arrays import Floats, Ints
 from rollout.kernel.calendar.instants import from_micros
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.units import FAILED, Lever, group_pairs, is_label_set, split_label_set
 
 STORED_ROW: Final = "stored_row"
