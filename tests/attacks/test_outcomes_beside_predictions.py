@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.data.counting.counted_outcomes import CountedOutcomes
+from rollout.data.counting.counts import CountedOutcomes
 from rollout.data.ledger.ledger import Accounts
 from rollout.engine.decide.commands import Actor
 from rollout.engine.evidence.case_placement import place_cases

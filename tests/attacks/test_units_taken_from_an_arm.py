@@ -5,7 +5,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from rollout.data.counting.counted_outcomes import CountedOutcomes
+from rollout.data.counting.counts import CountedOutcomes
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer, build_arms
 from rollout.engine.evidence.stage_history import build_stage_shares
 from rollout.kernel.calendar.instants import Cell

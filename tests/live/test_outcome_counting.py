@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import select
 
-from rollout.data.counting.counted_outcomes import CountedOutcomes
+from rollout.data.counting.counts import CountedOutcomes
 from rollout.data.records.records import RecordStore
 from rollout.data.records.versions import VersionInfo, VersionStore, build_version_info
 from rollout.data.tables.tables import outcomes

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from rollout import faults
-from rollout.data.counting.counted_outcomes import CountedOutcomes
+from rollout.data.counting.counts import CountedOutcomes
 from rollout.data.records.records import RecordStore
 from rollout.data.records.versions import VersionStore, build_version_info
 from rollout.engine.decide.commands import Actor

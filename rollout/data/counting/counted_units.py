@@ -274,7 +274,7 @@ class CellDigests:
         """Add the units up to a slot."""
         for line in read_unit_lines(transaction, rollout, after=self._last_slot, until=until):
             self.add_line(line)
-        from rollout.data.counting.counted_outcomes import CountedOutcomes  # noqa: PLC0415 - frames
+        from rollout.data.counting.counts import CountedOutcomes  # noqa: PLC0415 - frames
 
         counted_outcomes = CountedOutcomes(transaction, rollout)
         for outcome in counted_outcomes.read_lines(after=self._last_slot, until=until):

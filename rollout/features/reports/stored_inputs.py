@@ -15,8 +15,8 @@ from importlib.metadata import version
 import polars as pl
 
 from rollout.data.counting.closed_units import PeriodRecords
-from rollout.data.counting.counted_outcomes import CountedOutcomes
 from rollout.data.counting.counted_units import CountedUnits
+from rollout.data.counting.counts import CountedOutcomes
 from rollout.data.counting.unit_records import count_registering
 from rollout.data.database.bulk import select_numbers
 from rollout.data.database.rollouts import PolicyTexts

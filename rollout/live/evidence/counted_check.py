@@ -30,9 +30,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
-from rollout.data.counting.counted_outcomes import CountedOutcomes
 from rollout.data.counting.counted_units import CountedUnits, UnitLine
-from rollout.data.counting.counts import CLASS_COLUMNS, load_classes
+from rollout.data.counting.counts import CLASS_COLUMNS, CountedOutcomes, load_classes
 from rollout.data.counting.unit_records import RecordLine, SelectedRecords
 from rollout.data.database.append_failures import STOP
 from rollout.data.database.rollouts import Rollout

@@ -26,8 +26,8 @@ import polars as pl
 from rollout import faults
 from rollout.data.counting import counter
 from rollout.data.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
-from rollout.data.counting.counted_outcomes import CountedOutcomes, load_drawn
 from rollout.data.counting.counted_units import CountedUnitRow, JustCounted, StoredUses
+from rollout.data.counting.counts import CountedOutcomes, load_drawn
 from rollout.data.counting.top_losses import LossRow, StoredLosses
 from rollout.data.counting.unit_records import CountedRecords, UnitRecords
 from rollout.data.database.session import Database, Transaction

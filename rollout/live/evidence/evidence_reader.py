@@ -22,8 +22,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from rollout.data.counting.counted_outcomes import LINES_PER_READ, CountedOutcomes
 from rollout.data.counting.counted_units import CountedUnits
+from rollout.data.counting.counts import LINES_PER_READ, CountedOutcomes
 from rollout.data.database.rollouts import PolicyTexts, Rollout
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore

@@ -11,13 +11,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from rollout.data.counting.counted_outcomes import CountedOutcomes
 from rollout.data.counting.counted_units import (
     CellDigests,
     CountedSummary,
     JustCounted,
     summarize_counted,
 )
+from rollout.data.counting.counts import CountedOutcomes
 from rollout.data.counting.unit_records import CountedRecords
 from rollout.data.database.rollouts import PolicyTexts, Rollout
 from rollout.data.database.session import Database, Transaction

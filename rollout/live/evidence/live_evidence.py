@@ -21,7 +21,6 @@ from typing import Final, TypeVar
 
 from polars.exceptions import PolarsError
 
-from rollout.data.counting.counted_outcomes import CountedOutcomes
 from rollout.data.counting.counted_units import (
     CellDigests,
     JustCounted,
@@ -29,6 +28,7 @@ from rollout.data.counting.counted_units import (
     compute_digest,
     read_unit_lines,
 )
+from rollout.data.counting.counts import CountedOutcomes
 from rollout.data.counting.unit_records import CountedRecords, RecordLine, count_lines
 from rollout.data.database.append_failures import UNREADABLE_ERRORS, describe_unreadable
 from rollout.data.database.rollouts import list_rollout_names
