@@ -8,7 +8,7 @@ from rollout.terminal.command_table import CommandEntry, TableGroup
 
 COMMANDS: Final = {
     "upgrade": CommandEntry(
-        "cli.table_upgrade:upgrade_tables",
+        "cli.tables:upgrade_tables",
         "Create the tables, or upgrade them to this version of the program; all or nothing.",
     ),
     "grant": CommandEntry(

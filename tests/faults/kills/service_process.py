@@ -15,7 +15,7 @@ from time import monotonic
 import api.app
 import api.serve
 from rollout import faults
-from rollout.cli import table_upgrade
+from rollout.cli import tables
 from rollout.cli.main import COMMANDS, app
 from rollout.features.backups import cli
 from rollout.features.reports import archive
@@ -124,7 +124,7 @@ def _run_command(order, marks, stack):
         return
     if order.words == ("db", "upgrade"):
         stack.enter_context(_next_migrations())
-    table_upgrade.upgrade = _mark_calls(table_upgrade.upgrade, marks, "migrate")
+    tables.upgrade = _mark_calls(tables.upgrade, marks, "migrate")
     cli.back_up = _mark_calls(cli.back_up, marks, "backup")
     app(args=list(order.words), prog_name="rollout")
 
