@@ -3,22 +3,26 @@
 An arm holds the units that the sampling alone gave to it. The buffer grows slot by slot.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from __future__ import annotations
+
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from math import nan
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from rollout.engine.evidence.stage_history import StageShares
-from rollout.kernel.arrays import Bools, Floats, Ints
+from rollout.kernel.arrays import Bools, Floats, Ints, np
 from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_EPISODE_PREDICTION, OWN_PREDICTION
 from rollout.kernel.statistics.gain import ArmUnits
 from rollout.kernel.units import DECIDES, OutcomeRule, group_pairs
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from rollout.engine.evidence.stage_history import StageShares
+
 UNRECORDED, NOT_ASKED, DRAWN_PEOPLE, DRAWN_MODEL = -2, -1, 0, 1
 """Arms: of a history that records none, of a unit without an answer, and those of answers."""
-ANY_SHARE = np.nan  # of files, which have the arm alone
+ANY_SHARE = nan  # of files, which have the arm alone
 SOURCE_FAULTS = ("", NOT_NAMED, OWN_PREDICTION, OWN_EPISODE_PREDICTION)
 """Why a unit with a value is no evidence to widen, by number; "" is evidence."""
 SHARE_TOLERANCE = 1e-9  # shares are sums and products of the policy's
@@ -52,7 +56,7 @@ class OutcomeUnits:
         """Return the number of units."""
         return len(self.slot)
 
-    def drop_unsourced_values(self) -> "OutcomeUnits":
+    def drop_unsourced_values(self) -> OutcomeUnits:
         """Return the units, with a value of no source of evidence as a missing one."""
         is_sourced = self.source_fault == 0
         if is_sourced.all():
@@ -60,7 +64,7 @@ class OutcomeUnits:
         scores, shares = self.score * is_sourced, self.known_share * is_sourced
         return replace(self, score=scores, known_share=shares)
 
-    def select(self, is_kept: Bools) -> "OutcomeUnits":
+    def select(self, is_kept: Bools) -> OutcomeUnits:
         """Return some of the units."""
         return OutcomeUnits(*(getattr(self, item.name)[is_kept] for item in fields(self)))
 
