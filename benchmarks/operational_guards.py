@@ -25,8 +25,8 @@ from rollout.engine.evidence.site_series import (
     compute_cell_silences,
     compute_episode_series,
 )
-from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
 from rollout.kernel.calendar.instants import MINUTE, Site, Window
+from rollout.kernel.calendar.windows import CellClock, build_cell_clock
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.policy_files.reader import parse_policy

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from rollout.engine.evidence.guard_series import GuardSeries, compute_share_series, count_slots
 from rollout.engine.evidence.unit_arrays import find_run_starts, unite_ascending
 from rollout.kernel.arrays import Bools, Floats, Ints
-from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
 from rollout.kernel.calendar.instants import DAY, HOUR, MINUTE, Site, count_micros, to_wall_times
+from rollout.kernel.calendar.windows import CellClock, build_cell_clock
 from rollout.kernel.policy.policy import DAY as DAY_SPAN
 from rollout.kernel.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.kernel.statistics.detector import (

@@ -5,10 +5,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from rollout.kernel.calendar.cell_clocks import build_cell_clock
 from rollout.kernel.calendar.instants import MINUTE, Site, Window, to_micros
 from rollout.kernel.calendar.opening_hours import is_open
-from rollout.kernel.calendar.windows import find_window
+from rollout.kernel.calendar.windows import build_cell_clock, find_window
 
 DOOR = (Window("day", "Mo-Fr 08:00-16:00; PH off"), Window("evening", "Mo-Fr 15:00-20:00; PH off"))
 ALL_DAY = (Window("lunch", "12:00-13:00"), Window("rest"))
