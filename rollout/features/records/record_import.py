@@ -8,6 +8,7 @@ for the times of receipt, and the files' hashes.
 """
 
 import json
+import re
 import secrets
 import time
 from collections import Counter, defaultdict
@@ -43,10 +44,18 @@ from rollout.engine.evidence.frames import (
     RecordFrames,
 )
 from rollout.engine.evidence.version_uses import DRAWS
-from rollout.engine.files.action_rows import read_action_rows
-from rollout.engine.files.files import RecordPaths
-from rollout.engine.files.parse import ActionWithPermit, ItemReader
-from rollout.engine.records.records import Case, Decision, Outcome, Prediction, Record, select_kind
+from rollout.engine.files.files import RecordPaths, read_whole_rows
+from rollout.engine.files.mapped_rows import RecordError
+from rollout.engine.files.parse import ActionWithPermit, ItemReader, SentItem
+from rollout.engine.records.records import (
+    Case,
+    Decision,
+    Outcome,
+    Prediction,
+    Record,
+    RejectedItem,
+    select_kind,
+)
 from rollout.engine.records.reviews import BLIND
 from rollout.features.records.action_authorization import UNAUTHORIZED, authorize_actions
 from rollout.features.records.decision_places import DecisionPlaces, describe_missing_case
@@ -561,3 +570,35 @@ def _import_batch(
         counts = Counter(receipt.status.value for receipt in stored_batch.results)
         counts[UNAUTHORIZED] = len(unauthorized)
         return counts
+
+
+REQUIRED_COLUMNS: Final = ("case_key", "lever", "action", "by", "at")
+OPTIONAL_COLUMNS: Final = ("model_version", "permit", "revision")
+SENT_NAMES: Final[Mapping[str, str]] = {"case_key": "key", "model_version": "version"}
+"""Names in a sent action that differ from the columns of recorded files."""
+
+
+def read_action_rows(path: Path, item_reader: ItemReader) -> Sequence[SentItem]:
+    """Return the actions of a file: CSV, TSV, JSON lines or Parquet.
+
+    Raises:
+        RecordError: a column is missing or unknown, or a row can't be used; nothing is skipped.
+        OSError: the file is missing.
+    """
+    rows = read_whole_rows(path, REQUIRED_COLUMNS, OPTIONAL_COLUMNS)
+    texts = [json.dumps(_build_item(row)).encode() for row in rows.cells.iter_rows(named=True)]
+    items = item_reader.read_lines(texts) if texts else []
+    for line, item in zip(rows.lines, items, strict=True):
+        if isinstance(item, RejectedItem):
+            raise RecordError(path.name, line, None, "action", f"{item.reason}; correct the row")
+    return items
+
+
+def _build_item(row: Mapping[str, str | None]) -> Mapping[str, Any]:
+    """Return a row in the form of a sent action."""
+    item: dict[str, Any] = {
+        SENT_NAMES.get(name, name): text for name, text in row.items() if text is not None
+    }
+    if re.fullmatch("[0-9]{1,18}", item.get("revision", "")):
+        item["revision"] = int(item["revision"])
+    return {"kind": "action", **item}

@@ -10,10 +10,15 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app as commands
 from rollout.data.tables.tables import actions
-from rollout.engine.files.action_rows import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SENT_NAMES
 from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.files.parse import ActionItem
-from rollout.features.records.record_import import import_actions, read_action_file
+from rollout.features.records.record_import import (
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+    SENT_NAMES,
+    import_actions,
+    read_action_file,
+)
 from rollout.kernel.facts import NO_PERMIT, OTHER_ACTION, Trigger
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.field_box import request_permit, steady
