@@ -572,9 +572,9 @@ def _import_batch(
         return counts
 
 
-REQUIRED_COLUMNS: Final = ("case_key", "lever", "action", "by", "at")
-OPTIONAL_COLUMNS: Final = ("model_version", "permit", "revision")
-SENT_NAMES: Final[Mapping[str, str]] = {"case_key": "key", "model_version": "version"}
+ACTION_COLUMNS: Final = ("case_key", "lever", "action", "by", "at")
+OPTIONAL_ACTION_COLUMNS: Final = ("model_version", "permit", "revision")
+ACTION_NAMES: Final[Mapping[str, str]] = {"case_key": "key", "model_version": "version"}
 """Names in a sent action that differ from the columns of recorded files."""
 
 
@@ -585,8 +585,10 @@ def read_action_rows(path: Path, item_reader: ItemReader) -> Sequence[SentItem]:
         RecordError: a column is missing or unknown, or a row can't be used; nothing is skipped.
         OSError: the file is missing.
     """
-    rows = read_whole_rows(path, REQUIRED_COLUMNS, OPTIONAL_COLUMNS)
-    texts = [json.dumps(_build_item(row)).encode() for row in rows.cells.iter_rows(named=True)]
+    rows = read_whole_rows(path, ACTION_COLUMNS, OPTIONAL_ACTION_COLUMNS)
+    texts = [
+        json.dumps(_build_action_item(row)).encode() for row in rows.cells.iter_rows(named=True)
+    ]
     items = item_reader.read_lines(texts) if texts else []
     for line, item in zip(rows.lines, items, strict=True):
         if isinstance(item, RejectedItem):
@@ -594,10 +596,10 @@ def read_action_rows(path: Path, item_reader: ItemReader) -> Sequence[SentItem]:
     return items
 
 
-def _build_item(row: Mapping[str, str | None]) -> Mapping[str, Any]:
+def _build_action_item(row: Mapping[str, str | None]) -> Mapping[str, Any]:
     """Return a row in the form of a sent action."""
     item: dict[str, Any] = {
-        SENT_NAMES.get(name, name): text for name, text in row.items() if text is not None
+        ACTION_NAMES.get(name, name): text for name, text in row.items() if text is not None
     }
     if re.fullmatch("[0-9]{1,18}", item.get("revision", "")):
         item["revision"] = int(item["revision"])

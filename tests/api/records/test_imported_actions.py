@@ -13,9 +13,9 @@ from rollout.data.tables.tables import actions
 from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.files.parse import ActionItem
 from rollout.features.records.record_import import (
-    OPTIONAL_COLUMNS,
-    REQUIRED_COLUMNS,
-    SENT_NAMES,
+    ACTION_COLUMNS,
+    ACTION_NAMES,
+    OPTIONAL_ACTION_COLUMNS,
     import_actions,
     read_action_file,
 )
@@ -119,5 +119,7 @@ def test_what_can_not_be_read_names_its_row_and_nothing_is_stored(database, tmp_
 
 
 def test_a_file_has_the_columns_of_a_sent_action():
-    names = {SENT_NAMES.get(column, column) for column in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)}
+    names = {
+        ACTION_NAMES.get(column, column) for column in (*ACTION_COLUMNS, *OPTIONAL_ACTION_COLUMNS)
+    }
     assert names == ActionItem.__annotations__.keys() - {"kind"}
