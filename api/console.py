@@ -136,7 +136,6 @@ PAGE_MODULES: Final = (
     "uploads.pages",
     "reviews.plan_pages",
     "cells.pages",
-    "web_kit.help_page",
 )
 
 

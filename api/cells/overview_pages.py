@@ -1,4 +1,4 @@
-"""The overview, the page of a rollout's schedule, and the search.
+"""The overview, the page of a rollout's schedule, the search, and the page that explains terms.
 
 The overview has pending tasks, rollout cards and recent events. The search finds cases, proposals,
 sites, users and hashes, each only where the visitor may open its page.
@@ -557,3 +557,12 @@ FINDERS: Final[tuple[Finder, ...]] = (
     _find_evidence,
     _find_entries,
 )
+
+
+@router.get("/glossary")
+def show_words(request: Request, visitor: CurrentVisitor) -> Response:
+    """Show the explanations."""
+    legend = build_common_legend(has_shares=True)
+    return render_page(
+        request, visitor, "glossary", legend=legend, cell_states=CELL_STATES.values()
+    )
