@@ -428,8 +428,9 @@ def list_needs(driver, stop):
         for level, stage in enumerate(rules.stages, start=1):
             if gate := rules.find_gate(level, cell):
                 needs["widening", cell, stage.id] = gate.approvals
-    for at in TIMES:
-        holders = {cell: scope.get_holder(cell) for cell in stop.cells & rules.cell_set}
+    stops = [stop, *(replace(stop, cells=frozenset({cell})) for cell in stop.cells)]
+    for at, each in product(TIMES, stops):
+        holders = {cell: scope.get_holder(cell) for cell in each.cells & rules.cell_set}
         returns = frozenset(
             (cell, rules.stage_ids[level])
             for cell, holder in holders.items()
@@ -437,7 +438,7 @@ def list_needs(driver, stop):
             and (level := compute_held_level(rules, scope.get_cell_state(cell, holder), at))
         )
         if returns:
-            needs["resume", at, returns] = find_resume_needs(scope, rules, stop, at)
+            needs["resume", at, returns] = find_resume_needs(scope, rules, each, at)
     return needs
 
 
@@ -460,5 +461,7 @@ def test_an_edit_that_loosens_nothing_lets_nothing_more_happen(seed):
         assert set(list_permissions(driver)) <= permissions
         for asked, people in list_needs(driver, stop).items():
             lost = Counter(needs.get(asked, ())) - Counter(people)
-            assert len(people) >= len(needs.get(asked, ())), (asked, lost)
+            if asked[0] != "resume" or len(asked[-1]) == 1:
+                # two gates that ask for different groups together ask for more than each
+                assert len(people) >= len(needs.get(asked, ())), (asked, lost)
             assert lost.keys() <= {"operator"}, "somebody of another group may stand for one"
