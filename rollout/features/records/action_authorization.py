@@ -25,6 +25,7 @@ from rollout.data.records.incoming_cases import IncomingCases
 from rollout.data.records.records import RecordReceipt, RecordStatus, escape_key, select_storable
 from rollout.data.records.versions import VersionStore
 from rollout.engine.decide.assignment import (
+    CLOCK_TOLERANCE,
     MAX_CLOCK_SKEW,
     Assignment,
     AssignmentClaim,
@@ -186,15 +187,16 @@ class ScopeAuthorizer:
     ) -> str:
         """Return why an authorized action is none by what came later, or "".
 
-        Its permit is not stored, and had not ended: what it was issued by holds as well.
+        Its permit is not stored, and had not ended, nor had the grant that it was issued by, but
+        for the tolerance of clocks: what it was issued by holds as well.
         """
-        revision = action.scope_revision or 0
-        next_event, scope = self._find_next_event(revision), self._scope_history.get_scope(revision)
+        scope = self._scope_history.get_scope(action.scope_revision or 0)
         at = find_judged_time(action, received_at, scope.at)
-        fault = self._find_stored_fault(self._load_scope_at(at), at, action, records)
-        if not fault or next_event is None:
-            return fault
-        return self._find_stored_fault(scope, at, action, records)
+        return (
+            self._find_stored_fault(self._load_scope_at(at), at, action, records)
+            and self._find_stored_fault(scope, at, action, records)
+            and self._find_stored_fault(scope, at - CLOCK_TOLERANCE, action, records)
+        )
 
     def _find_stored_fault(
         self, scope: Scope, at: datetime, action: Action, records: JudgedRecords
@@ -361,6 +363,8 @@ class ActionAuthorizer(ScopeAuthorizer):
         scope = self._load_scope_at(at)
         if stored_case.case is None and scope.revision != permit.revision:
             return FORBIDDEN  # unknown cell: the answer holds as long as its revision
+        if scope.revision == permit.revision and permit.decider == MODEL:
+            at = permit.issued_at  # its lease, which has not ended, includes the ends of grants
         return self._find_fault(scope, at, action, stored_case, permit)
 
     def _find_lease_fault(

@@ -149,6 +149,23 @@ def test_nor_is_one_before_it_that_nobody_could_know(client, database, clock):
     assert incidents(database) == []
 
 
+@pytest.mark.parametrize("is_marked", [False, True], ids=["before a tick", "after a tick"])
+@pytest.mark.parametrize("is_first", [False, True], ids=["case later", "case first"])
+def test_nor_is_the_end_of_a_grant_by_a_clock_ahead(client, database, clock, is_marked, is_first):
+    field.set_up_field(database)
+    field.widen(database, ("creek", "day"), lasts=DAY + 30 * SECOND)
+    permit, other_permit = request_permit(client), request_permit(client, "c2")
+    if is_marked:
+        field.stop(database, ("lake", "day"), at=NOON + 31 * SECOND)
+    clock.advance(HOUR)
+    sent = [case()] * is_first
+    send(client, *sent, prediction(), action(permit, at=NOON + 33 * SECOND))
+    send(client, case(attributes={"fog": "no"}, revision=2))
+    assert incidents(database) == []
+    send(client, prediction("c2"), action(other_permit, "c2", at=NOON + 36 * SECOND))
+    assert [about for about, _, _ in incidents(database)] == ["c2"]
+
+
 def test_nor_is_a_clock_that_is_behind(client, database, clock):
     field.set_up_field(database)
     field.widen(database, ("creek", "day"), at=NOON + SECOND)
