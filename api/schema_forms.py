@@ -65,19 +65,17 @@ def decode_cursor(cursor: str | None) -> str | None:
         raise RefusalError("`after` is no cursor of ours; leave it out to begin anew") from error
 
 
-def build_page(
-    items: Sequence[T], name: Callable[[T], str], after: str | None, limit: int
-) -> Page[T]:
-    """Return one page of a list whose items have unique names.
+def build_page(items: Sequence[T], after: str | None, limit: int) -> Page[T]:
+    """Return one page of a list that only grows at its end; cursors count items.
 
-    A cursor of an unknown item starts again; items of such lists are never deleted.
+    An item may get another name, as an erased user does.
 
     Raises:
         RefusalError: `after` is invalid.
     """
-    position = decode_cursor(after)
-    start = next((index for index, item in enumerate(items, start=1) if name(item) == position), 0)
-    return cut_page(items, name, start, limit)
+    start = decode_number(after) or 0
+    end = start + limit
+    return Page(items=items[start:end], next=encode_number(end if end < len(items) else None))
 
 
 def cut_page(items: Sequence[T], name: Callable[[T], str], start: int, limit: int) -> Page[T]:

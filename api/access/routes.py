@@ -283,9 +283,7 @@ def list_users(
     Disabled accounts are included. Requires the admin role.
     """
     accounts = users.load_accounts(service.database, caller)
-    return build_page(
-        [User.model_validate(user) for user in accounts], lambda user: user.name, after, limit
-    )
+    return build_page([User.model_validate(user) for user in accounts], after, limit)
 
 
 @router.post(
@@ -398,7 +396,7 @@ def list_keys(
         ApiKeyMetadata.model_validate(key)
         for key in keys.load_keys(service.database, caller, holder)
     ]
-    return build_page(listed_keys, lambda key: key.prefix, after, limit)
+    return build_page(listed_keys, after, limit)
 
 
 @keys_router.post("", operation_id="createKey", summary="Create an API key", status_code=201)

@@ -44,6 +44,16 @@ def test_an_admin_erases_a_case_and_a_user(filled, browser):
     assert find_traces(filled, "rosalind") == find_traces(filled, "c-0") == []
 
 
+def test_a_page_of_users_goes_on_though_its_last_name_was_erased(filled, browser):
+    headers = build_headers(filled, "ada")
+    names = [user["name"] for user in browser.get("/v1/users", headers=headers).json()["items"]]
+    place = names.index("rosalind") + 1
+    first_page = browser.get(f"/v1/users?limit={place}", headers=headers).json()
+    browser.post("/v1/users/rosalind/erasure", json=REASON, headers=headers)
+    page = browser.get(f"/v1/users?after={first_page['next']}", headers=headers).json()
+    assert [user["name"] for user in page["items"]] == names[place:]
+
+
 def test_a_user_exports_their_own_data_and_nobody_elses(filled, browser):
     headers = build_headers(filled, "rosalind")
     answer = browser.get("/v1/users/rosalind/data", headers=headers)
