@@ -295,15 +295,9 @@ def build_scope(snapshot: Snapshot) -> ScopeSnapshot:
             _build_cell(cell, version, state, snapshot) for cell, version, state in snapshot.cells
         ],
         stops=[
-            ScopeStop(
-                id=stop.id,
-                cells=[
-                    cell
-                    for cell in sorted(snapshot.scope.stops[stop.id].cells)
-                    if cell.site in snapshot.sites
-                ],
-            )
+            ScopeStop(id=stop.id, cells=cells)
             for stop in scope.stops.values()
+            if (cells := [cell for cell in sorted(stop.cells) if cell.site in snapshot.sites])
         ],
         sites=[_build_site(snapshot, site) for site in snapshot.sites],
         salt=None if snapshot.salt is None else snapshot.salt.hex(),

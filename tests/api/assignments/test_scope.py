@@ -96,6 +96,7 @@ def test_a_stop_is_in_the_next_snapshot(client, database, clock, bears):
     told = read(client, site="creek")
     assert told.revision == before.revision + 1
     assert [[c.site for c in stop.cells] for stop in told.stops] == [["creek"]]
+    assert read(client, site="dale").stops == []  # not even its name
 
 
 def test_an_unchanged_scope_is_not_sent_again(client, database, clock, bears):
