@@ -397,8 +397,9 @@ class LimitsMiddleware:
             if isinstance(scope["state"].get("caller"), Caller) or _is_unidentified(scope)
             else MAX_ANONYMOUS_BYTES
         )
-        received = await self._receive(receive, headers, limit)
-        body = await _decode_body(received, headers.get(b"content-encoding", b""))
+        body = await _decode_body(
+            await self._receive(receive, headers, limit), headers.get(b"content-encoding", b"")
+        )
         if not is_narrowing(scope):
             self._check_budget(len(body))
         return body
@@ -412,25 +413,27 @@ class LimitsMiddleware:
         body: bytes = message.get("body", b"")
         if len(body) > limit:
             raise _build_too_large_error(limit)
-        if not message.get("more_body"):
+        if not message.get("more_body") and message.get("type") != "http.disconnect":
             return body  # nearly all bodies come in one message
         async with asyncio.timeout(BODY_TIMEOUT):
-            return await self._receive_rest(receive, body, limit)
+            return await self._receive_parts(receive, message, limit)
 
-    async def _receive_rest(self, receive: Receive, first: bytes, limit: int) -> bytes:
-        parts, size, has_more = [first], len(first), True
-        self.held_bytes += size
+    async def _receive_parts(self, receive: Receive, message: Message, limit: int) -> bytes:
+        parts, size = list[bytes](), 0
         try:
-            while has_more:
-                message = await receive()
+            while True:
+                if message.get("type") == "http.disconnect":
+                    text = "the connection ended within the body; nothing was done, send it again"
+                    raise BadBodyError("too-slow", 408, text)
                 part = message.get("body", b"")
                 size, self.held_bytes = size + len(part), self.held_bytes + len(part)
                 if size > limit:
                     raise _build_too_large_error(limit)
                 self._check_budget(0)
                 parts.append(part)
-                has_more = message.get("more_body", False)
-            return b"".join(parts)
+                if not message.get("more_body"):
+                    return b"".join(parts)
+                message = await receive()
         finally:
             self.held_bytes -= size
 

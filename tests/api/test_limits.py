@@ -126,6 +126,25 @@ def test_a_body_in_pieces_may_be_as_large_as_the_limit(clock, monkeypatch, last,
     assert answers[0] == answer
 
 
+@pytest.mark.parametrize("pieces", [[], [{"body": b"rollout: bears\n", "more_body": True}]])
+def test_a_body_that_is_cut_has_no_effect(clock, pieces):
+    pieces = [*pieces, {"type": "http.disconnect"}]
+    answers = []
+
+    async def receive():
+        return pieces.pop(0)
+
+    async def send(message):
+        answers.append(message.get("status"))
+
+    async def take(scope, receive, send):
+        raise AssertionError(await receive())
+
+    scope = {"type": "http", "method": "PUT", "path": "/v1/echo", "headers": [], "state": {}}
+    asyncio.run(limits.LimitsMiddleware(take, RequestRates(clock))(scope, receive, send))
+    assert answers[0] == 408
+
+
 def test_a_body_that_never_ends_is_given_up(service, monkeypatch):
     monkeypatch.setattr(limits, "BODY_TIMEOUT", 0.05)
     said = []
