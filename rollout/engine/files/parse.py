@@ -604,7 +604,10 @@ def _describe_faults(error: ValidationError) -> str:
         return f"{error.error_count()} faults; look at the form of its kind"
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     texts = [
-        f"{_format_location(fault['loc'])}{fault['msg']}" for fault in errors[:MAX_LISTED_FAULTS]
+        f"name its kind: {', '.join(ITEM_FORMS)}"
+        if fault["type"] == "union_tag_not_found"
+        else f"{_format_location(fault['loc'])}{fault['msg']}"
+        for fault in errors[:MAX_LISTED_FAULTS]
     ]
     omitted_count = len(errors) - len(texts)
     return "; ".join([*texts, *([f"and {omitted_count} more"] if omitted_count else [])])

@@ -246,3 +246,9 @@ def test_thousands_of_faults_are_only_counted():
     assert read.reason == "1001 faults; look at the form of its kind"
     (read,) = at_once([HEARTBEAT | {f"x{n}": 1 for n in range(1_000)}], wrapped=True)
     assert read.reason.endswith("and 997 more")
+
+
+def test_an_item_without_a_kind_is_told_which_there_are():
+    (item,) = READER.read_body(b'{"items": [{"Kind": "case", "case_key": "a"}]}')
+    assert isinstance(item, RejectedItem)
+    assert item.reason == f"name its kind: {', '.join(ITEM_FORMS)}"
