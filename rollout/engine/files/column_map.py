@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from rollout.engine.evidence.frames import (
@@ -509,7 +510,7 @@ def _check_columns(
 def format_suggestion(kind: RecordKind, name: str, columns: Sequence[str]) -> str:
     """Return a sentence that names the column meant by `name`, or an empty text."""
     column = suggest_column(name, columns)
-    return "" if column is None else f"; did you mean --map {kind}.{name}={column}?"
+    return "" if column is None else f"; did you mean --map {quote(f'{kind}.{name}={column}')}?"
 
 
 def _list_required_columns(kind: RecordKind, levers: Sequence[str]) -> tuple[str, ...]:

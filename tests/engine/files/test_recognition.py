@@ -3,7 +3,8 @@
 import polars as pl
 import pytest
 
-from rollout.engine.files.column_map import suggest_column
+from rollout.engine.evidence.frames import RecordKind
+from rollout.engine.files.column_map import format_suggestion, suggest_column
 from rollout.engine.files.file_rows import recognize_encoding
 from rollout.engine.files.questions import ReadingQuestion
 from rollout.engine.files.recognition import recognize_delimiter
@@ -183,3 +184,8 @@ def test_several_labels_in_a_field_are_found(labels, several):
 )
 def test_a_close_column_is_suggested(name, columns, column):
     assert suggest_column(name, columns) == column
+
+
+def test_a_suggested_column_can_be_pasted_into_a_shell():
+    suggestion = format_suggestion(RecordKind.PREDICTIONS, "label", ["Pred Label"])
+    assert suggestion == "; did you mean --map 'predictions.label=Pred Label'?"
