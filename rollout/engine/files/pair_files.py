@@ -93,6 +93,7 @@ DUCKDB_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
     "autoinstall_known_extensions": False,  # and nothing downloaded
     "autoload_known_extensions": False,
 }
+ONE_COLUMN = "\nthat is one column: separate columns by commas, or by tabs in a file .tsv"
 SUFFIXES = ".parquet, .csv, .tsv, .jsonl or .ndjson; a .csv or .tsv also packed as .gz"
 
 
@@ -135,8 +136,11 @@ def _read_schema(frame: pl.LazyFrame, path: Path) -> pl.Schema:
 def _list_mapped_columns(
     path: Path, schema: pl.Schema, mappings: Iterable[str], reading: FileReading
 ) -> Mapping[str, str]:
-    own_mappings = [f"{name}={column}" for name, column in reading.columns.items()]
-    return _find_columns(path, list(schema), [*own_mappings, *mappings])
+    return _find_columns(
+        path,
+        list(schema),
+        [*(f"{name}={column}" for name, column in reading.columns.items()), *mappings],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +310,11 @@ def _find_columns(
         if name not in columns
     ]
     if faults:
-        raise ValueError("\n".join([*faults, f"found: {', '.join(file_columns) or 'no columns'}"]))
+        raise ValueError(
+            "\n".join(faults)
+            + f"\nfound: {', '.join(file_columns) or 'no columns'}"
+            + (ONE_COLUMN if path.suffix == ".csv" and len(file_columns) == 1 else "")
+        )
     return columns
 
 

@@ -94,6 +94,13 @@ def test_a_missing_column_is_reported_with_the_columns_found(tmp_path):
     assert "found: verdict, model" in str(caught.value)
 
 
+def test_columns_that_something_else_separates_are_told_what_to_do(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("human;model\nbear;bear\n")
+    with pytest.raises(ValueError, match="that is one column: separate columns by commas"):
+        scan_pairs(path)
+
+
 def test_a_map_to_a_column_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no column 'truth', which is mapped to 'human'"):
         scan_pairs(written(tmp_path, "p.csv"), ["human=truth"])
