@@ -65,7 +65,7 @@ def decode_cursor(cursor: str | None) -> str | None:
         raise RefusalError("`after` is no cursor of ours; leave it out to begin anew") from error
 
 
-def build_page(items: Sequence[T], after: str | None, limit: int) -> Page[T]:
+def build_page(items: list[T], after: str | None, limit: int) -> Page[T]:
     """Return one page of a list that only grows at its end; cursors count items.
 
     An item may get another name, as an erased user does.
