@@ -78,13 +78,6 @@ def build_page(items: list[T], after: str | None, limit: int) -> Page[T]:
     return Page(items=items[start:end], next=encode_number(end if end < len(items) else None))
 
 
-def cut_page(items: Sequence[T], name: Callable[[T], str], start: int, limit: int) -> Page[T]:
-    """Return the page of a list that begins at a place."""
-    page_items = list(items[start : start + limit])
-    has_more = len(items) > start + limit
-    return Page(items=page_items, next=encode_cursor(name(page_items[-1])) if has_more else None)
-
-
 def encode_number(number: int | None) -> str | None:
     """Return a cursor for a number, or None at the end of a list."""
     return None if number is None else encode_cursor(str(number))

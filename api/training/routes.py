@@ -20,9 +20,9 @@ from api.schema_forms import (
     add_fields_of,
     add_input_of,
     build_responses,
-    cut_page,
     decode_cursor,
     decode_number,
+    encode_cursor,
     encode_number,
 )
 from api.web_kit.additions import OptionalPart
@@ -310,9 +310,13 @@ def list_cleaning_items(
     """
     issues = cleaning.load_label_issues(service.database, caller, rollout, now, **options)
     start = issues.find_place_after(decode_cursor(after))
-    page = cut_page(issues, lambda item: item.name, start, limit)
-    cleaning.record_work_list_exposure(service.database, caller, rollout, page.items, now)
-    return Page(items=[CleaningItem.model_validate(item) for item in page.items], next=page.next)
+    items = list(issues[start : start + limit])
+    has_more = len(issues) > start + limit
+    cleaning.record_work_list_exposure(service.database, caller, rollout, items, now)
+    return Page(
+        items=[CleaningItem.model_validate(item) for item in items],
+        next=encode_cursor(items[-1].name) if has_more else None,
+    )
 
 
 @cleanings_router.get(

@@ -138,8 +138,7 @@ def list_untouched_reports(
     Call it before the transaction that erases: many reports take long.
     """
     store = ReportStore(transaction, rollout)
-    parts = ((number, _erase_parts(store, number, is_erased)) for number in store.list_numbers())
-    return {number for number, erased in parts if not erased}
+    return {number for number in store.list_numbers() if not _erase_parts(store, number, is_erased)}
 
 
 def erase_from_reports(
