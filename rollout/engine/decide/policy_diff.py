@@ -7,10 +7,10 @@ changes of what records mean; the two are independent.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise, product
 
 from rollout.engine.decide.permissions import OPERATOR
 from rollout.engine.decide.stops import find_highest_approvals
@@ -24,7 +24,7 @@ from rollout.kernel.policy.familiarity import FamiliarityRule, find_line
 from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Policy, Waves
 from rollout.kernel.policy.record_definition import describe_cell
 from rollout.kernel.policy.stages import Stage
-from rollout.kernel.units import Lever, find_outcome, group_pairs
+from rollout.kernel.units import Lever, Margin, Number, find_outcome, group_pairs
 
 
 def compare_familiarity(old: Policy, new: Policy) -> Iterator[LooserRule]:
@@ -256,11 +256,9 @@ def _compare_lever(old: Lever, new: Lever) -> LooserRules:
 
 def _has_cheaper_error(old: Lever, new: Lever) -> bool:
     """Return whether mistaking one shared label for another costs less, or a missing answer."""
-    shared_labels = [label for label in new.labels if label in old.labels]
     return new.largest_cost < old.largest_cost or any(
-        _compute_label_cost(new, a, b) < _compute_label_cost(old, a, b)
-        for a in shared_labels
-        for b in shared_labels
+        _compute_label_cost(new, did, right) < _compute_label_cost(old, did, right)
+        for did, right in product(set(new.labels) & set(old.labels), repeat=2)
     )
 
 
@@ -269,16 +267,23 @@ def _compute_label_cost(lever: Lever, did: str, right: str) -> float:
 
 
 def _has_cheaper_distance(old: Lever, new: Lever) -> bool:
-    """Return whether some distance costs less.
-
-    Costs change only at the distances in the rows, and their order where two of them are equal.
-    """
+    """Return whether some distance costs less; costs change only at the margins in the rows."""
     if old.number is None or new.number is None:
         return False
-    margins = [old.number.tolerance, new.number.tolerance]
-    rules = (*old.costs, *new.costs)
-    margins += [m for r in rules for m in (r.under, r.over, r.off) if m is not None]
-    ends = [abs(end) for n in (old.number, new.number) for end in (n.low, n.high)]
+    rows = ((rule.under, rule.over, rule.off) for rule in (*old.costs, *new.costs))
+    margins = [old.number.tolerance, new.number.tolerance, *filter(None, chain(*rows))]
+    return any(
+        new.compute_number_cost(number + gap, number)
+        < old.compute_number_cost(number + gap, number)
+        for number in _list_telling_numbers(margins, old.number, new.number)
+        for margin in margins
+        for gap in _list_gaps_beyond(margin, number)
+    )
+
+
+def _list_telling_numbers(margins: Sequence[Margin], *ranges: Number) -> list[float]:
+    """Return a number of each span in which the margins keep their order."""
+    ends = [abs(end) for each in ranges for end in (each.low, each.high)]
     equals = [
         plain.amount / relative.amount
         for plain in margins
@@ -286,15 +291,12 @@ def _has_cheaper_distance(old: Lever, new: Lever) -> bool:
         if relative.relative and relative.amount and not plain.relative
     ]
     edges = sorted(edge for edge in {0.0, *ends, *equals} if edge <= max(ends))
-    return any(
-        new.compute_number_cost(number + gap, number)
-        < old.compute_number_cost(number + gap, number)
-        for lower, upper in pairwise(edges)
-        for number in ((lower + upper) / 2,)
-        for margin in margins
-        for distance in (margin.compute_distance(number) * (1 + 1e-9) + 1e-9,)
-        for gap in (distance, -distance)
-    )
+    return [(lower + upper) / 2 for lower, upper in pairwise(edges)]
+
+
+def _list_gaps_beyond(margin: Margin, number: float) -> tuple[float, float]:
+    gap = margin.compute_distance(number) * (1 + 1e-9) + 1e-9
+    return gap, -gap
 
 
 def _has_wider_number(old: Lever, new: Lever) -> bool:
