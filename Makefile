@@ -43,7 +43,7 @@ demo: .venv/demo ## play the mail room, write its report to rollout-demo/, prepa
 test: .venv/dev ## the fast tests, to run while you work: at most five minutes on two cores
 	$(PYTEST) -m fast $(UNUSED) $(TRIES)
 
-test-sample: .venv/dev ## of the other parts what this commit draws: at most eight minutes
+test-sample: .venv/dev ## of the other parts what this commit draws: at most ten minutes
 	ROLLOUT_TEST_SAMPLE=$${ROLLOUT_TEST_SAMPLE:-$$(git rev-parse HEAD)} $(PYTEST) -m "not fast" $(UNUSED) $(TRIES)
 
 test-all: TRIES := --reruns 1

@@ -1,5 +1,6 @@
 """The sample that `.ci/run` takes: the commit alone chooses it, and timed parts end."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -25,10 +26,25 @@ def chosen(part, names, tmp_path, commit="c0ffee"):
     return [item.nodeid for item in items]
 
 
-def test_two_commits_begin_with_other_slow_tests(tmp_path):
-    first, second = (chosen("slow", NAMES, tmp_path, commit)[:100] for commit in ("aa", "bb"))
-    assert first == chosen("slow", NAMES, tmp_path, "aa")[:100]
-    assert 55 < len(set(first) - set(second)) < 95
+@pytest.mark.parametrize("part", ["exhaustive", "slow"])
+def test_two_commits_begin_with_other_tests(part, tmp_path):
+    names = [f"tests/a/test_{number % 100}.py::test_{number}" for number in range(400)]
+    first, second = (chosen(part, names, tmp_path, commit)[:100] for commit in ("aa", "bb"))
+    assert first == chosen(part, names, tmp_path, "aa")[:100]
+    assert 50 < len(set(first) - set(second)) < 95
+
+
+def test_half_of_the_slow_tests_are_drawn_and_those_of_a_module_follow_each_other(tmp_path):
+    names = [
+        f"tests/a/test_{number}.py::test_{name}" for number in range(50) for name in "abcdefgh"
+    ]
+    drawn = chosen("slow", names, tmp_path)
+    assert 160 < len(drawn) < 240
+    modules = [name.partition("::")[0] for name in drawn]
+    in_turn = list(dict.fromkeys(modules))
+    assert modules == [module for module in in_turn for _ in range(modules.count(module))]
+    assert in_turn != sorted(in_turn)
+    assert all(a < b for a, b in pairwise(drawn) if a[:-1] == b[:-1]), "as they stand there"
 
 
 @pytest.mark.parametrize("part", ["fast", "postgres"])
@@ -55,7 +71,7 @@ def test_the_readme_and_the_tutorial_are_the_first_hour(tmp_path):
     assert chosen("first_hour", names, tmp_path) == [names[0], names[2]]
 
 
-@pytest.mark.parametrize("part", TIMED)
+@pytest.mark.parametrize("part", [part for part in TIMED if part != "slow"])
 def test_a_timed_part_is_shuffled_and_ends_when_its_seconds_are_spent(part, tmp_path):
     names = chosen(part, NAMES, tmp_path)
     assert sorted(names) == sorted(NAMES)
