@@ -106,14 +106,12 @@ def test_a_body_may_be_as_large_as_each_limit(echoing, monkeypatch):
     assert sent(echoing, b"x" * 9) == (413, "too-large")
 
 
-@pytest.mark.parametrize(("last", "answer"), [(3, b"x" * 8), (4, 413)])
-def test_a_body_in_pieces_may_be_as_large_as_the_limit(clock, monkeypatch, last, answer):
-    monkeypatch.setattr(limits, "MAX_ANONYMOUS_BYTES", 8)
-    pieces = [{"body": b"x" * 5, "more_body": True}, {"body": b"x" * last}]
-    answers = []
+def answer_to_pieces(clock, pieces):
+    """Return the body that the application gets of these messages, or the status in its place."""
+    messages, answers = list(pieces), []
 
     async def receive():
-        return pieces.pop(0)
+        return messages.pop(0)
 
     async def send(message):
         answers.append(message.get("status"))
@@ -123,26 +121,19 @@ def test_a_body_in_pieces_may_be_as_large_as_the_limit(clock, monkeypatch, last,
 
     scope = {"type": "http", "method": "POST", "path": "/v1/echo", "headers": [], "state": {}}
     asyncio.run(limits.LimitsMiddleware(take, RequestRates(clock))(scope, receive, send))
-    assert answers[0] == answer
+    return answers[0]
+
+
+@pytest.mark.parametrize(("last", "answer"), [(3, b"x" * 8), (4, 413)])
+def test_a_body_in_pieces_may_be_as_large_as_the_limit(clock, monkeypatch, last, answer):
+    monkeypatch.setattr(limits, "MAX_ANONYMOUS_BYTES", 8)
+    pieces = [{"body": b"x" * 5, "more_body": True}, {"body": b"x" * last}]
+    assert answer_to_pieces(clock, pieces) == answer
 
 
 @pytest.mark.parametrize("pieces", [[], [{"body": b"rollout: bears\n", "more_body": True}]])
 def test_a_body_that_is_cut_has_no_effect(clock, pieces):
-    pieces = [*pieces, {"type": "http.disconnect"}]
-    answers = []
-
-    async def receive():
-        return pieces.pop(0)
-
-    async def send(message):
-        answers.append(message.get("status"))
-
-    async def take(scope, receive, send):
-        raise AssertionError(await receive())
-
-    scope = {"type": "http", "method": "PUT", "path": "/v1/echo", "headers": [], "state": {}}
-    asyncio.run(limits.LimitsMiddleware(take, RequestRates(clock))(scope, receive, send))
-    assert answers[0] == 408
+    assert answer_to_pieces(clock, [*pieces, {"type": "http.disconnect"}]) == 408
 
 
 def test_a_body_that_never_ends_is_given_up(service, monkeypatch):
