@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Select, Table, select, tuple_
 
-from rollout.data.counting.unit_records import UnitRecords, select_lines
+from rollout.data.counting.unit_records import select_lines
 from rollout.data.database.bulk import insert_missing, insert_new_rows, select_numbers, upsert_sums
-from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
-from rollout.data.tables.tables import count_classes, counted_outcomes, counts, predictions
+from rollout.data.tables.tables import count_classes, counted_outcomes, counts
 from rollout.engine.evidence.outcome_buffer import CountedOutcome
 
 SERIES_COLUMNS: Final = ("track", "version", "site", "window", "definition", "attempt")
@@ -191,33 +191,3 @@ class CountedOutcomes(RolloutRepository):
     def _read(self, query: Select[Any]) -> Iterator[CountedOutcome]:
         for row in self._transaction.execute(query.execution_options(yield_per=LINES_PER_READ)):
             yield CountedOutcome._make(row)._replace(record_hashes=bytes(row.record_hashes))
-
-
-def load_drawn(
-    transaction: Transaction,
-    rollout: Rollout,
-    case_ids: Collection[int],
-    records: UnitRecords,
-) -> dict[tuple[int, str], str]:
-    """Return by case and version who was to decide, as stored with the first question.
-
-    Questions that `records` doesn't use play no part: a unit is counted anew without those that
-    came later, under whatever name of the version.
-    """
-    query = (
-        select(
-            *(predictions.c[name] for name in ("case_id", "version", "decider")),
-            *(predictions.c[name] for name in ("exposure", "share", "record_hash")),
-        )
-        .where(*match_cases(transaction, rollout, predictions, case_ids))
-        .where(predictions.c.decider.is_not(None))
-        .order_by(predictions.c.received_at.desc(), predictions.c.revision.desc())
-    )  # the first one is last, and stays
-    names = records.first_names
-    return {
-        (row.case_id, names.get(row.version, row.version)): (
-            f"{row.decider} {row.exposure} {row.share!r}"
-        )
-        for row in transaction.execute(query)
-        if records.is_used(row)
-    }

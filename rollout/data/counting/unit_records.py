@@ -39,7 +39,10 @@ from sqlalchemy import (
     union_all,
 )
 
-from rollout.data.database.bulk import build_insert, fetch_rows
+from rollout.data.database.bulk import (
+    build_insert,
+    fetch_rows,
+)
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
@@ -635,3 +638,33 @@ def _load_first_decisions(
         for table, stated in ((decisions, "submitted_at"), (outcomes, "at"))
     )
     return find_first_decisions(decision_rows, outcome_rows)
+
+
+def load_drawn(
+    transaction: Transaction,
+    rollout: Rollout,
+    case_ids: Collection[int],
+    records: UnitRecords,
+) -> dict[tuple[int, str], str]:
+    """Return by case and version who was to decide, as stored with the first question.
+
+    Questions that `records` doesn't use play no part: a unit is counted anew without those that
+    came later, under whatever name of the version.
+    """
+    query = (
+        select(
+            *(predictions.c[name] for name in ("case_id", "version", "decider")),
+            *(predictions.c[name] for name in ("exposure", "share", "record_hash")),
+        )
+        .where(*match_cases(transaction, rollout, predictions, case_ids))
+        .where(predictions.c.decider.is_not(None))
+        .order_by(predictions.c.received_at.desc(), predictions.c.revision.desc())
+    )  # the first one is last, and stays
+    names = records.first_names
+    return {
+        (row.case_id, names.get(row.version, row.version)): (
+            f"{row.decider} {row.exposure} {row.share!r}"
+        )
+        for row in transaction.execute(query)
+        if records.is_used(row)
+    }

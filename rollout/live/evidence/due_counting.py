@@ -27,9 +27,9 @@ from rollout import faults
 from rollout.data.counting import counter
 from rollout.data.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.data.counting.counted_units import CountedUnitRow, JustCounted, StoredUses
-from rollout.data.counting.counts import CountedOutcomes, load_drawn
+from rollout.data.counting.counts import CountedOutcomes
 from rollout.data.counting.top_losses import LossRow, StoredLosses
-from rollout.data.counting.unit_records import CountedRecords, UnitRecords
+from rollout.data.counting.unit_records import CountedRecords, UnitRecords, load_drawn
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.case_pages import CasePages, count_case_records
