@@ -405,7 +405,7 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "lease": "a stop reaches {site} later: its answers are valid for {new:time}",
         "left-wave": "the next wave no longer waits for {sites}",
         "lever": "lever {lever} is new: the model would decide it too",
-        "lowest-floor": "cases of other confidence are evidence and decided: another floor",
+        "lowest-floor": "another confidence floor: the model decides and is judged by other cases",
         "missing": "more units may lack a decision: {new:%}",
         "missing-outcomes": "more outcomes of {outcome} may be missing: {new:%}",
         "new-labels": "lever {lever} has new labels, or actions of them: {labels}",
@@ -449,7 +449,7 @@ LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
         "wave-end": "after {day} the next wave no longer waits for {sites}",
         "wave-hold": "the next wave opens sooner, or after fewer cells",
         "wave-stage": "the next wave waits for a lower stage, {stage}",
-        "windows": "windows or clocks are others: hours come under other rules than before",
+        "windows": "windows or their clocks changed: hours come under other rules than before",
     }
 )
 FACT_VALUES: Final[Mapping[str, Callable[[Any], str]]] = MappingProxyType(

@@ -275,14 +275,14 @@ def _has_cheaper_distance(old: Lever, new: Lever) -> bool:
     return any(
         new.compute_number_cost(number + gap, number)
         < old.compute_number_cost(number + gap, number)
-        for number in _list_telling_numbers(margins, old.number, new.number)
+        for number in _list_span_middles(margins, old.number, new.number)
         for margin in margins
         for gap in _list_gaps_beyond(margin, number)
     )
 
 
-def _list_telling_numbers(margins: Sequence[Margin], *ranges: Number) -> list[float]:
-    """Return a number of each span in which the margins keep their order."""
+def _list_span_middles(margins: Sequence[Margin], *ranges: Number) -> list[float]:
+    """Return the middle of each span of numbers in which the margins keep their order."""
     ends = [abs(end) for each in ranges for end in (each.low, each.high)]
     equals = [
         plain.amount / relative.amount

@@ -269,7 +269,7 @@ LOOSER = {
     "new window": (
         {"windows": (Window("day", "08:00-20:00"),)},
         {"windows": (Window("day", "08:00-20:00"), Window("night"))},
-        "windows or clocks are others: hours come under other rules",
+        "windows or their clocks changed: hours come under other rules",
     ),
 }
 
