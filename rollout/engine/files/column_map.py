@@ -374,7 +374,10 @@ SYNONYMS: Mapping[str, Sequence[str]] = {
         *("annotator", "annotator_id", "reviewer_id", "user", "user_id", "worker", "worker_id"),
         *("labeler", "labeller", "who", "decided_by", "reviewed_by", "annotated_by"),
     ),
-    "decided_at": ("dec_time", "decision_time", "reviewed_at", "annotated_at", "completed_at"),
+    "decided_at": (
+        *("dec_time", "decision_time", "reviewed_at", "annotated_at", "completed_at"),
+        *("submitted_at", "answered_at", "labeled_at", "labelled_at"),
+    ),
     "exposure": ("shown", "assisted"),
 }
 CUTOFF = 0.75
@@ -402,11 +405,15 @@ def _simplify(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ColumnLayout:
-    """Columns and constants of one file by our names, and its unused columns."""
+    """Columns and constants of one file by our names, and its unused columns.
+
+    `hints` has a sentence for each of our names that a column without a use may mean.
+    """
 
     columns: Mapping[str, str]
     constants: Mapping[str, str]
     ignored: tuple[str, ...]
+    hints: tuple[str, ...] = ()
 
     def get_file_column(self, name: str) -> str:
         """Return the file's name for our column `name`; a constant has our name."""
@@ -447,10 +454,16 @@ def arrange_columns(
     names = FieldNames(levers, outcomes)
     _check_columns(kind, file, file_columns, used, [*used, *columns.constants], names)
     unused = [name for name in file_columns if name not in used.values()]
+    hints = tuple(
+        f"no column {name}{suggestion}"
+        for name in COLUMN_NAMES[kind]
+        if name in expected.keys() - used.keys() - columns.constants.keys()
+        and (suggestion := format_suggestion(kind, name, unused))
+    )
     # Outcomes come after the decision, so their columns can't be attributes to decide by.
     if columns.attributes is None and kind is not RecordKind.OUTCOMES:
         used, unused = {**used, **{ATTRIBUTE_PREFIX + name: name for name in unused}}, []
-    return ColumnLayout(used, columns.constants, tuple(unused))
+    return ColumnLayout(used, columns.constants, tuple(unused), hints)
 
 
 def _list_expected_columns(

@@ -51,7 +51,7 @@ from rollout.engine.files.file_rows import (
 from rollout.engine.files.mapped_rows import (
     RecordError,
     count_by_reason,
-    list_ignored_columns,
+    list_column_notes,
     list_unparsed_rows,
     map_rows,
     normalize_rows,
@@ -421,9 +421,9 @@ def _split_records(
         if kind not in parts:
             parts[kind] = split_record_rows(rows, facts, *arguments)
     parts = {kind: parts[kind] for kind in files}
-    ignored = [list_ignored_columns(rows) for rows in files.values()]
+    columns = [list_column_notes(rows) for rows in files.values()]
     cleared = [rows.remarks for rows in files.values()]
-    notes = [*ignored, *cleared, facts.notes, *(part.notes for part in parts.values())]
+    notes = [*columns, *cleared, facts.notes, *(part.notes for part in parts.values())]
     return facts.cases, parts, pl.concat(notes)
 
 

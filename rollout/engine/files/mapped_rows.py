@@ -298,16 +298,17 @@ def list_unparsed_rows(kind: RecordKind, file: str, rows: TextRows) -> pl.DataFr
     )
 
 
-def list_ignored_columns(rows: MappedRows) -> pl.DataFrame:
-    """Return a note for each unused column."""
+def list_column_notes(rows: MappedRows) -> pl.DataFrame:
+    """Return a note for each unused column, and for each missing one that another may be."""
     detail = (
         f"this column is not used; to keep it, list it under `{rows.kind}: {{attributes: […]}}`"
     )
-    ignored = [
-        (rows.kind.value, rows.file, None, name, RemarkReason.IGNORED.value, detail, None)
-        for name in rows.layout.ignored
-    ]
-    return pl.DataFrame(ignored, schema=REMARK_SCHEMA, orient="row")
+    notes = (
+        *((name, RemarkReason.IGNORED.value, detail) for name in rows.layout.ignored),
+        *((None, RemarkReason.NO_COLUMN.value, hint) for hint in rows.layout.hints),
+    )
+    cells = [(rows.kind.value, rows.file, None, *note, None) for note in notes]
+    return pl.DataFrame(cells, schema=REMARK_SCHEMA, orient="row")
 
 
 NAME_COLUMNS = ("case_key", "site", "reviewer", "model_version")

@@ -468,6 +468,7 @@ class RemarkReason(StrEnum):
     VARIES = "varies"  # an attribute with several values within one case; the first is kept
     PLACEHOLDER = "placeholder"  # a text such as `nan`, read as missing
     IGNORED = "ignored"  # an unused column
+    NO_COLUMN = "no-column"  # an optional column is missing, and another may be it
 
 
 UNREADABLE_REASONS = frozenset(

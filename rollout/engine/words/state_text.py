@@ -75,6 +75,7 @@ REMARK_TEXTS = {
     RemarkReason.UNSURE.value: "no answer",
     RemarkReason.MODEL_REVIEWER.value: "the name of a version: a model is no human",
     RemarkReason.PLACEHOLDER.value: "a text such as nan, read as missing",
+    RemarkReason.NO_COLUMN.value: "an optional column is missing, and another may be meant",
     RemarkReason.GAP_TIME.value: "a local time that clocks skip in spring",
     RemarkReason.AMBIGUOUS_TIME.value: "a local time that clocks show twice in autumn",
 }

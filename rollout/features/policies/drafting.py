@@ -12,15 +12,13 @@ from pathlib import Path
 
 import polars as pl
 
-from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames, RecordKind
+from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames, RecordKind
 from rollout.engine.evidence.version_uses import drop_undrawn
 from rollout.engine.files.cases import count_backtest, find_backtest_question
 from rollout.engine.files.column_map import (
-    COLUMN_NAMES,
     DEFAULT_COLUMN_MAP,
     WHERE,
     ColumnMap,
-    format_suggestion,
     parse_column_flags,
     read_column_map,
 )
@@ -479,23 +477,13 @@ def _list_doubtful_labels(file: RecognizedFile) -> Iterator[str]:
 
 def _list_hints(file: RecognizedFile, records: RecordFrames) -> Iterator[str]:
     assert file.rows is not None  # noqa: S101 - only read files have a report
-    names = file.rows.cells.columns
-    extra = [
-        column
-        for name, column in file.rows.layout.columns.items()
-        if name.startswith(ATTRIBUTE_PREFIX)
-    ] + list(file.rows.layout.ignored)
-    for name in COLUMN_NAMES[file.kind]:
-        suggestion = "" if name in names else format_suggestion(file.kind, name, extra)
-        if suggestion:
-            yield f"no column {name}{suggestion}"
-    if file.kind is RecordKind.DECISIONS:
-        unknown = int((records.decisions["exposure"] == "unknown").sum())
-        if unknown:
-            yield (
-                f"{unknown:,} decisions have an unknown exposure and are not counted as evidence;"
-                " if no reviewer saw the prediction before deciding, run init with --exposure blind"
-            )
+    yield from file.rows.layout.hints
+    unknown = int((records.decisions["exposure"] == "unknown").sum())
+    if unknown and file.kind is RecordKind.DECISIONS:
+        yield (
+            f"{unknown:,} decisions have an unknown exposure and are not counted as evidence;"
+            " if no reviewer saw the prediction before deciding, run init with --exposure blind"
+        )
 
 
 def _list_blanks(file: RecognizedFile, records: RecordFrames) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from rollout.data.ledger.ledger import Ledger
-from rollout.engine.records.records import BaselineCount
+from rollout.engine.records.records import BaselineCount, RemarkReason
 from rollout.features.access.users import load_local_caller
 from rollout.features.records.baselines import store_baselines
 from rollout.features.records.planted_cases import (
@@ -144,14 +144,18 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         if action_file is not None:
             status_counts["action"] = dict(import_actions(database, rollout, action_file, now))
         status_counts[UNUSED_ROWS] = {"rejected": records.rejected.height}
+    is_hint = records.notes["reason"] == RemarkReason.NO_COLUMN.value
+    for file, hint in records.notes.filter(is_hint).select("file", "detail").rows():
+        typer.echo(f"{file}: {hint}", err=True)
     _warn_of_early_cases(int((records.cases["occurred_at"] < made_at).sum()), made_at)
     if as_json:
         typer.echo(json.dumps(status_counts))
         return
     for kind, counts_by_status in status_counts.items():
-        name = kind.replace("_", " ") if kind == UNUSED_ROWS else f"{kind}s"
-        counts_text = (f"{count:,} {status}" for status, count in counts_by_status.items())
-        typer.echo(f"{name}: {', '.join(counts_text)}")
+        counts_text = ", ".join(f"{n:,} {status}" for status, n in counts_by_status.items())
+        typer.echo(
+            f"{kind.replace('_', ' ') if kind == UNUSED_ROWS else f'{kind}s'}: {counts_text}"
+        )
 
 
 def _warn_of_early_cases(cases: int, made_at: datetime) -> None:

@@ -101,3 +101,14 @@ def test_an_import_without_a_name_is_refused(folder):
     refused = run("import", "ramps", *FILES)
     assert refused.exit_code == 2
     assert "--by" in refused.stderr
+
+
+def test_a_column_that_may_hold_the_times_of_decisions_is_named(folder):
+    text = Path("decisions.csv").read_text("utf-8")
+    Path("decisions.csv").write_text(text.replace("decided_at", "Submitted At", 1), "utf-8")
+    create_tables(Path.cwd())
+    done("apply", "policy.yaml", "--by", "ana", "--at", "2026-09-01T00:00Z")
+    words = ("import", "ramps", *FILES, "--by", "ana")
+    hint = "decisions.csv: no column decided_at; did you mean --map"
+    assert f"{hint} 'decisions.decided_at=Submitted At'?" in run(*words).stderr
+    assert hint not in run(*words, "--map", "decisions.decided_at=Submitted At").stderr
