@@ -28,7 +28,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,7 @@ def count_tree(root: Path, words_by_option: dict[str, list[str]]) -> dict[str, i
         "text_readers": sum(
             reads_words(node) or bends_words(node)
             for module in modules
-            for node in ast.walk(module.tree)
+            for node in walk(module.tree)
         )
         + sum(len(BENT_IN_TEMPLATE.findall(line)) for line in templates),
         "open_modules": count_open_modules(modules, root),
@@ -189,16 +189,22 @@ def count_tree(root: Path, words_by_option: dict[str, list[str]]) -> dict[str, i
     return counts
 
 
+@cache
+def walk(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Return the nodes of a tree that is counted again and again."""
+    return tuple(ast.walk(tree))
+
+
 def count_statements(tree: ast.AST) -> int:
     """Return the statements of a tree, docstrings left out."""
-    return sum(isinstance(node, ast.stmt) and not is_docstring(node) for node in ast.walk(tree))
+    return sum(isinstance(node, ast.stmt) and not is_docstring(node) for node in walk(tree))
 
 
 def count_measure_tests(tree: ast.AST) -> int:
     """Return how often a tree asks which measure something is, instead of what it can do."""
     compared = (
         [node.left, *node.comparators] if isinstance(node, ast.Compare) else [node.subject]
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Compare | ast.Match)
     )
     return sum(any(map(names_measure, operands)) for operands in compared)
@@ -219,14 +225,14 @@ def count_kind_tests(
     bases_by_class = {
         node.name: set(map(get_last_name, node.bases))
         for module in modules
-        for node in ast.walk(module.tree)
+        for node in walk(module.tree)
         if isinstance(node, ast.ClassDef)
     }
     kinds = {base}
     while more := {name for name, bases in bases_by_class.items() if bases & kinds} - kinds:
         kinds |= more
     return sum(
-        sum(asks_kind(node, names) for node in ast.walk(module.tree))
+        sum(asks_kind(node, names) for node in walk(module.tree))
         for module in modules
         if not module.path.relative_to(root).as_posix().startswith(places)
         for names in [kinds | list_constants(module.tree, kinds)]
@@ -242,7 +248,7 @@ def count_open_modules(modules: list[CodeModule], root: Path) -> int:
     for module in modules:
         folders = module.path.relative_to(root).with_suffix("").parts
         own = {"rollout": folders[2:3], "api": folders[1:2]}[folders[0]]
-        for node in ast.walk(module.tree):
+        for node in walk(module.tree):
             if isinstance(node, ast.ImportFrom) and node.module and folders[1] != "cli":
                 names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
                 parts = [name.split(".") for name in names if name.startswith("rollout.features.")]
@@ -349,7 +355,7 @@ def is_docstring(node: ast.AST) -> bool:
 
 def list_conditions(tree: ast.AST) -> Iterator[ast.AST]:
     """Yield what a tree asks: tests, subjects and patterns of matches, filters, `and` and `or`."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.If | ast.IfExp | ast.While | ast.Assert):
             yield node.test
         elif isinstance(node, ast.comprehension):
@@ -366,7 +372,7 @@ def list_conditions(tree: ast.AST) -> Iterator[ast.AST]:
 
 def list_identifiers(tree: ast.AST) -> Iterator[str]:
     """Yield the names in an expression, and each text that could be a name."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Attribute):
@@ -384,7 +390,7 @@ def list_identifiers(tree: ast.AST) -> Iterator[str]:
 def list_classes(modules: list[CodeModule]) -> Iterator[CodeClass]:
     """Yield the classes of modules that have four annotated fields or more."""
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in walk(module.tree):
             if isinstance(node, ast.ClassDef):
                 names = {
                     each.target.id
@@ -408,7 +414,7 @@ def find_function_p99(modules: list[CodeModule]) -> int:
     sizes = sorted(
         count_statements(node) - 1
         for module in modules
-        for node in ast.walk(module.tree)
+        for node in walk(module.tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )
     return sizes[min(len(sizes) * 99 // 100, len(sizes) - 1)] if sizes else 0
