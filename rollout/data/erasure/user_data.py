@@ -1,10 +1,10 @@
 """All rows that name one user or reviewer, as plain values."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Table, or_, select
+from sqlalchemy import Column, Table, or_, select
 from sqlalchemy.engine import RowMapping
 
 from rollout.data.access.users import StoredUser, Users
@@ -110,24 +110,29 @@ DataRow = Mapping[str, Any]
 
 
 def _list_exported(schema: RecordSchema) -> list[RecordField]:
-    return [field for field in schema.fields if field.rule.is_exported]
+    """Return the fields that who is named by a record gets: no names, which may be of others."""
+    return [
+        field
+        for field in schema.fields
+        if field.rule.is_exported and field.rule.personal is not Personal.NAME
+    ]
 
 
-NAMED_COLUMNS: Final[Mapping[Table, tuple[str, tuple[str, ...]]]] = {
-    **{
-        schema.table: (name, tuple(field.column for field in _list_exported(schema)))
+NAMED_COLUMNS: Final[Sequence[tuple[Column[Any], tuple[str, ...]]]] = (
+    *(
+        (schema.table.c[name], tuple(field.column for field in _list_exported(schema)))
         for schema in RECORD_SCHEMAS.values()
         for name in schema.list_personal(Personal.NAME)
-    },
-    exposures: ("reviewer", ("at", "content", "page")),
-    reviews: ("reviewer", ("site", "opened_at", "state", "closed_at")),
-    cleanings: ("by", ("lever", "choice", "label", "reason", "at")),
-    baselines: ("imported_by", ("site", "window", "lever", "action", "n", "since", "until")),
-    policies: ("received_by", ("hash", "received_at")),
-    proposals: ("raised_by", ("proposal", "kind", "state", "raised_at", "site", "window")),
-    incidents: ("acknowledged_by", ("incident", "kind", "acknowledged_at", "site", "window")),
-}
-"""By table the column with the name and the columns to return.
+    ),
+    (exposures.c.reviewer, ("at", "content", "page")),
+    (reviews.c.reviewer, ("site", "opened_at", "state", "closed_at")),
+    (cleanings.c.by, ("lever", "choice", "label", "reason", "at")),
+    (baselines.c.imported_by, ("site", "window", "lever", "action", "n", "since", "until")),
+    (policies.c.received_by, ("hash", "received_at")),
+    (proposals.c.raised_by, ("proposal", "kind", "state", "raised_at", "site", "window")),
+    (incidents.c.acknowledged_by, ("incident", "kind", "acknowledged_at", "site", "window")),
+)
+"""Each column with a name, and the columns to return of its rows.
 
 What would reveal a gold case is left out: the kind of a review task and its known answers, and
 which decisions were counted.
@@ -199,11 +204,11 @@ class UserData:
 
     def iterate_rollout(self, rollout: Rollout) -> Iterator[DataRow]:
         """Yield the rows of one rollout, in parts, with the keys of their cases."""
-        for table, (name_column, names) in NAMED_COLUMNS.items():
-            columns = [table.c[name] for name in names]
-            has_case = "case_id" in table.c
-            query = select(*columns, *([table.c.case_id] if has_case else [])).where(
-                table.c.rollout == rollout.number, table.c[name_column].in_(self._spellings)
+        for name_column, names in NAMED_COLUMNS:
+            table = name_column.table
+            numbers = (column for column in table.c if column.name == "case_id")
+            query = select(*(table.c[name] for name in names), *numbers).where(
+                table.c.rollout == rollout.number, name_column.in_(self._spellings)
             )
             for row in self._read_with_keys(rollout, query):
                 yield {"table": table.name, "rollout": rollout.name, **row}

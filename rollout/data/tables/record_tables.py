@@ -49,6 +49,7 @@ from rollout.engine.records.records import (
     Case,
     Decision,
     Outcome,
+    Personal,
     Prediction,
     Record,
     RecordField,
@@ -219,10 +220,14 @@ ERASABLE: Final = frozenset(
         "baselines",
         "cleanings",
         "counted_units",
-        "decisions",
         "exposures",
         "policies",
         "reports",
+        *(
+            f"{kind.__name__.lower()}s"
+            for kind, declared in RECORD_FIELDS.items()
+            if any(field.rule.personal in {Personal.NAME, Personal.TEXT} for field in declared)
+        ),
     }
 )
 """The append-only tables in which an erasure may replace names and texts."""

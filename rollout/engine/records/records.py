@@ -64,7 +64,7 @@ class FieldRule:
         personal: what an erasure of a name does with it; a text without it stops the start.
         is_sent: whether clients send it; otherwise the service fills it in.
         is_content: whether records of one key that differ in it are in conflict.
-        is_exported: whether the user who is named by the record gets it.
+        is_exported: whether the user who is named by the record gets it; names never are.
         is_shown: whether page and API of the case have it.
         is_key: whether it is a part of the row's key.
         is_numbered: whether the row has the number of this external key.
@@ -309,7 +309,7 @@ class Decision(Record, frozen=True):
 
     needs: ClassVar[Permission] = Permission.SEND_DECISIONS
 
-    reviewer: Annotated[Name, replace(ROW_KEY, personal=Personal.NAME, is_exported=False)]
+    reviewer: Annotated[Name, replace(ROW_KEY, personal=Personal.NAME)]
     answers: Annotated[Answers, NOT_PERSONAL] = field(default_factory=dict)
     unsure: Annotated[bool, FieldRule()] = False
     claims: Annotated[str, CLAIMED_EXPOSURE] = "unknown"

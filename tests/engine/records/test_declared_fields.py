@@ -13,16 +13,34 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 DEVICE = "    device: Annotated[ShortText | None, FieldRule(personal=Personal.TEXT)] = None\n"
 BEFORE = "    note: Annotated[LongText | None"
+FURTHER = {
+    BEFORE: "    helper: Annotated[Name | None, FieldRule(personal=Personal.NAME)] = None\n",
+    "    revision: Annotated[Revision, REVISION] = 1\n    window": (
+        "    comment: Annotated[ShortText | None, FieldRule(personal=Personal.TEXT)] = None\n"
+    ),
+    "    revision: Annotated[Revision, REVISION] = 1\n    source_kind": (
+        "    remark: Annotated[ShortText | None, FieldRule(personal=Personal.TEXT)] = None\n"
+        "    reporter: Annotated[Name | None, FieldRule(personal=Personal.NAME)] = None\n"
+    ),
+}
+"""Personal fields of a decision, a case and an outcome, by what they stand before."""
 
 
 def add_field(folder, line):
     """Make a copy of the program, whose decisions have one field more; return its folder."""
+    return add_fields(folder, {BEFORE: line})
+
+
+def add_fields(folder, lines):
+    """Make a copy of the program with lines before others; return its folder."""
     for name in ("rollout", "api", "migrations"):
         shutil.copytree(ROOT / name, folder / name)  # with its byte code
     records = folder / "rollout/engine/records/records.py"
     text = records.read_text("utf-8")
-    assert text.count(BEFORE) == 1
-    records.write_text(text.replace(BEFORE, line + BEFORE), encoding="utf-8")
+    for place, line in lines.items():
+        assert text.count(place) == 1
+        text = text.replace(place, line + place)
+    records.write_text(text, encoding="utf-8")
     return folder
 
 
@@ -51,6 +69,19 @@ def test_a_field_more_is_one_line(tmp_path):
     assert all("is not what its hash says" in fault for fault in story["edits"])
     assert "device" in story["schema"]["properties"]
     assert story["erased"] == ["None", "None"]
+
+
+@pytest.mark.slow
+def test_a_personal_field_of_any_record_is_exported_and_erased(tmp_path):
+    ran = run(add_fields(tmp_path, FURTHER), HERE / "further_story.py")
+    assert ran.returncode == 0, ran.stderr
+    story = json.loads(ran.stdout)
+    assert story["sent"] == ["accepted"] * 4
+    assert sorted(story["exported"]) == ["decisions", "decisions", "outcomes"]
+    assert story["others"] == []
+    assert story["before"] == ["cases.comment", "decisions.helper", "decisions.reviewer",
+                               "outcomes.remark", "outcomes.reporter"]  # fmt: skip
+    assert story["after"] == []
 
 
 @pytest.mark.parametrize(

@@ -237,10 +237,8 @@ def is_named(row, names, number):
 
 def test_every_column_for_names_of_users_is_in_the_export_or_left_out_for_a_reason():
     exported = {
-        *(
-            table.name
-            for table in (*NAMED_COLUMNS, *ACCOUNT_COLUMNS, *MADE_BY_COLUMNS, *TABLES.values())
-        ),
+        *(column.table.name for column, _ in NAMED_COLUMNS),
+        *(table.name for table in (*ACCOUNT_COLUMNS, *MADE_BY_COLUMNS, *TABLES.values())),
         *("account_names", "idempotency_keys", "ledger", "pending_stops", "report_requests"),
         "role_assignments",
     }
