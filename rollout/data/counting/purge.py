@@ -23,18 +23,36 @@ from rollout.data.tables.record_tables import CLOSE_PURGE, OPEN_PURGE
 from rollout.data.tables.tables import (
     actions,
     cases,
-    cleanings,
     count_queue,
+    counted_outcomes,
+    counted_records,
+    counted_units,
     decisions,
+    erased_hashes,
+    exposures,
     heartbeats,
+    metadata,
     outcomes,
+    planted_cases,
     predictions,
     recent_arrivals,
     rejected_records,
-    reviews,
+    top_losses,
 )
 
 CASE_TABLES: Final = (predictions, decisions, actions, outcomes, cases)
+STAYING_TABLES: Final = (
+    *(counted_units, counted_records, counted_outcomes),  # figures, and a case's number
+    *(exposures, planted_cases, erased_hashes),  # the same; a case's key is replaced by a hash
+    *(count_queue, recent_arrivals),  # a queued case is not purged, and an erasure empties them
+    top_losses,  # deleted by `StoredLosses`
+)
+"""The tables about cases that `delete_case_rows` leaves; rows of all others go with their case."""
+DELETED_TABLES: Final = tuple(
+    table
+    for table in metadata.sorted_tables
+    if "case_id" in table.c and table not in STAYING_TABLES
+)
 
 
 @contextmanager
@@ -65,9 +83,9 @@ def purge_records(
 
     Of `case_ids` those are deleted that occurred and were received before `before` and are no
     longer in the count queue, together with their records, review tasks (which hold gold answers
-    and decisions), choices for training and top losses. Records of cases that never arrived are
-    deleted too. Exposures stay: they contain no answer and name the case by a number. Append the
-    result to the ledger in the same transaction, as the event of `revision`.
+    and decisions), choices for training and what else is about a case. Records of cases that never
+    arrived are deleted too. Exposures stay: they contain no answer and name the case by a number.
+    Append the result to the ledger in the same transaction, as the event of `revision`.
     """
     ExternalKeys(transaction, rollout).lock_ids(case_ids)  # waits for who is storing such a case
     old_case_ids = list_old_cases(
@@ -77,9 +95,8 @@ def purge_records(
     with open_purge(transaction):
         deleted_counts = delete_case_rows(transaction, rollout, old_case_ids)
         for table, column in ((rejected_records, "received_at"), (heartbeats, "at")):
-            conditions = (table.c.rollout == rollout.number, table.c[column] < before)
             deleted_counts[table.name] = transaction.execute(
-                delete(table).where(*conditions)
+                delete(table).where(table.c.rollout == rollout.number, table.c[column] < before)
             ).rowcount
     ExternalKeys(transaction, rollout).purge(old_case_ids)
     faults.reach_point("purge.deleted")
@@ -97,7 +114,7 @@ def delete_case_rows(
         table.name: transaction.execute(
             delete(table).where(*match_cases(transaction, rollout, table, case_ids))
         ).rowcount
-        for table in (*CASE_TABLES, reviews, cleanings)
+        for table in DELETED_TABLES
     }
     StoredLosses(transaction, rollout).delete(case_ids)
     return deleted_counts
@@ -140,11 +157,14 @@ def _select_old_cases(rollout: Rollout, before: datetime) -> Select[Any]:
         newer.c.case_id == cases.c.case_id,
         (newer.c.received_at >= before) | (newer.c.occurred_at >= before),
     )
-    is_old = cases.c.received_at < before  # follows from the rest, but lets the index find it
     return (
         select(cases.c.case_id)
         .distinct()
-        .where(cases.c.rollout == rollout.number, is_old, ~has_newer)
+        .where(
+            cases.c.rollout == rollout.number,
+            cases.c.received_at < before,  # follows from the rest, but lets the index find it
+            ~has_newer,
+        )
     )
 
 
