@@ -7,7 +7,15 @@ from typing import Final
 from urllib.parse import quote
 
 from api.web_kit.page import encode_segment
-from rollout.engine.records.records import RECORD_FIELDS, Action, Decision, Outcome, Prediction
+from rollout.engine.records.records import (
+    RECORD_FIELDS,
+    Action,
+    Case,
+    Decision,
+    Outcome,
+    Prediction,
+    Record,
+)
 from rollout.engine.words import formatting
 from rollout.features.divergences.case_explanation import CaseAssignment, ExplainedCase
 
@@ -39,10 +47,15 @@ CHOICE_TEXTS: Final = {
 }
 
 
-PLACED_FIELDS: Final = frozenset(
-    {"reviewer", "answers", "unsure", "claims", "exposure", "seat", "submitted_at", "note"}
-)
-"""The fields of a decision that a case's page shows at a place of their own, or not at all."""
+PLACED_FIELDS: Final[Mapping[type[Record], str]] = {
+    Case: "key site occurred_at episode attributes",
+    Prediction: "version answers confidence latency_ms error at scope_revision decider exposure"
+    " share",
+    Decision: "reviewer answers unsure claims exposure seat submitted_at note",
+    Action: "lever action by at version scope_revision permission",
+    Outcome: "at answers values harm source",
+}
+"""The fields that a case's page shows at a place of their own, or not at all."""
 PLANTED_TEXT = "A user planted this case: no figure about the cases that occur counts it. "
 
 
@@ -157,14 +170,14 @@ def describe_human_decision(decision: Decision) -> str:
     return "unsure" if decision.unsure else describe_answers(decision.answers)
 
 
-def list_further_fields(decision: Decision) -> list[str]:
-    """Return what is shown of a decision beside what the page has a place for."""
+def list_further_fields(record: Record) -> list[str]:
+    """Return what is shown of a record beside what the page has a place for."""
     return [
         f"{field.shown_name}: {value}"
-        for field in RECORD_FIELDS[Decision]
+        for field in RECORD_FIELDS[type(record)]
         if field.rule.is_shown
-        and field.name not in PLACED_FIELDS
-        and (value := getattr(decision, field.name)) != field.default
+        and field.name not in PLACED_FIELDS[type(record)].split()
+        and (value := getattr(record, field.name)) != field.default
     ]
 
 

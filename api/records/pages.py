@@ -246,7 +246,7 @@ def _render_case(request: Request, rollout: str, visitor: Visitor, key: str) -> 
         story=story,
         open=story.case_details.case.closes_at > visitor.at,
         words=case_text,
-        pictures=list_pictures(story.case_details.case.media),
+        pictures=list_pictures(story.case_details.case.record.media),
         history=case_text.list_case_events(story),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from api.schema_forms import (
     AttributeForm,
@@ -19,6 +19,7 @@ from rollout.data.records.case_pages import CaseCount
 from rollout.engine.records.records import (
     RECORD_FIELDS,
     Action,
+    Case,
     Decision,
     Outcome,
     Prediction,
@@ -96,7 +97,28 @@ CASE_EXAMPLE: dict[str, Any] = {
 }
 
 
-@add_fields_of(ListedCase, "number", "is_compared", "media", "closes_at")
+def _add_shown(
+    kind: type[Record], part: str = "", value: type | None = None
+) -> Callable[[type[FormT]], type[FormT]]:
+    """Return what adds to a form the fields of a record that are shown.
+
+    With `part` the form is of a `value` that holds the record under that name.
+    """
+    fields = {}
+    for field in RECORD_FIELDS[kind]:
+        if field.rule.is_shown:
+            alias = field.name if field.name != field.shown_name else None
+            plain = convert_type(field.plain)
+            hint = plain | None if field.is_optional else plain
+            fields[field.shown_name] = (
+                hint,
+                Field(validation_alias=AliasPath(part, field.name) if part else alias),
+            )
+    return add_fields(fields, value or kind)
+
+
+@_add_shown(Case, "record", ListedCase)
+@add_fields_of(ListedCase, "number", "is_compared", "record", "closes_at")
 class CaseSummary(AttributeForm, json_schema_extra={"example": CASE_EXAMPLE}):
     """A case in a list."""
 
@@ -108,18 +130,6 @@ class CaseSummary(AttributeForm, json_schema_extra={"example": CASE_EXAMPLE}):
         validation_alias="is_compared",
         description="whether both exist, the decision being sure; false if hidden",
     )
-
-
-def _add_shown(kind: type[Record]) -> Callable[[type[FormT]], type[FormT]]:
-    """Return what adds to a form the fields of a record that are shown."""
-    fields = {}
-    for field in RECORD_FIELDS[kind]:
-        if field.rule.is_shown:
-            alias = field.name if field.name != field.shown_name else None
-            plain = convert_type(field.plain)
-            hint = plain | None if field.is_optional else plain
-            fields[field.shown_name] = (hint, Field(validation_alias=alias))
-    return add_fields(fields, kind)
 
 
 @_add_shown(Prediction)

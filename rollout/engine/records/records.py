@@ -226,7 +226,7 @@ FILLED_AND_SHOWN: Final = replace(FILLED, is_shown=True)
 CLAIMED_EXPOSURE: Final = replace(
     NOT_PERSONAL, is_exported=False, column="claimed_exposure", sent_as="exposure"
 )
-PROBABILITIES: Final = replace(NOT_PERSONAL, is_shown=False)
+NOT_SHOWN: Final = replace(NOT_PERSONAL, is_shown=False)
 VALUES: Final = replace(
     NOT_PERSONAL, is_null_if_empty=True, column="outcome_values", shown_as="values"
 )
@@ -269,7 +269,7 @@ class Case(Record, frozen=True):
     occurred_at: Annotated[datetime, FieldRule()]
     episode: Annotated[Name | None, replace(NOT_PERSONAL, is_numbered=True)] = None
     attributes: Annotated[Mapping[str, str], NOT_PERSONAL] = field(default_factory=dict)
-    media: Annotated[Mapping[str, str], NOT_PERSONAL] = field(default_factory=dict)
+    media: Annotated[Mapping[str, str], NOT_SHOWN] = field(default_factory=dict)
     revision: Annotated[Revision, REVISION] = 1
     window: Annotated[Name, FILLED] = ""
 
@@ -287,7 +287,7 @@ class Prediction(Record, frozen=True):
     version: Annotated[Name, ROW_KEY]
     answers: Annotated[Answers, NOT_PERSONAL]
     confidence: Annotated[Share | None, FieldRule()] = None
-    probabilities: Annotated[Mapping[str, float] | None, PROBABILITIES] = None
+    probabilities: Annotated[Mapping[str, float] | None, NOT_SHOWN] = None
     latency_ms: Annotated[Annotated[float, Meta(ge=0)] | None, FieldRule()] = None
     error: Annotated[ShortText | None, NOT_PERSONAL] = None
     at: Annotated[datetime | None, FieldRule()] = None

@@ -53,7 +53,7 @@ class ListedCase:
 
     Attributes:
         is_compared: whether a prediction and a sure human answer exist; False if hidden.
-        media: as sent; pictures among them.
+        record: as sent, with what the list has no place for.
         closes_at: when it is counted with what is known then.
     """
 
@@ -68,7 +68,7 @@ class ListedCase:
     versions: Sequence[str]
     differs: bool | None
     is_compared: bool
-    media: Mapping[str, str]
+    record: Case
     closes_at: datetime
 
 
@@ -356,7 +356,7 @@ class _CaseReader:
             versions=() if predictions is None else sorted(predictions),
             differs=None if pairs is None else any(_is_divergent(*pair) for pair in pairs),
             is_compared=bool(pairs),
-            media=case.media,
+            record=case,
             closes_at=compute_due_time(self.state.policy, case.occurred_at, received_at),
         )
 

@@ -7,10 +7,12 @@ from contextlib import closing
 from pathlib import Path
 
 from api.app import create_app
+from api.records.case_text import list_further_fields
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
 from rollout.data.erasure.user_data import UserData
 from rollout.engine.decide.commands import Actor
+from rollout.engine.records.records import Case, Outcome
 from rollout.features.access import users
 from rollout.features.erasure.erasure import erase_name
 from rollout.live.clock import ManualClock
@@ -46,8 +48,16 @@ def tell(database):
     with Asking(create_app(service)) as client:
         sent = [status for status, _ in send(client, *SENT)]
         rows = export_records(database, "ana")
+        shown = client.by("viewer").get("/v1/rollouts/ramps/cases/c1").json()
         story = {
             "sent": sent,
+            "shown": [shown["case"].get("comment"), shown["outcomes"][0].get("remark")],
+            "page": [
+                *list_further_fields(
+                    Case(key="c1", site="ramp-a", occurred_at=NOON, comment="wet")
+                ),
+                *list_further_fields(Outcome(key="c1", at=NOON, remark="late")),
+            ],
             "exported": [row["table"] for row in rows],
             "others": [row for row in rows if "bo" in row.values()],
             "before": find_traces(database, "ana"),

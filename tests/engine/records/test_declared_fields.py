@@ -72,13 +72,15 @@ def test_a_field_more_is_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_personal_field_of_any_record_is_exported_and_erased(tmp_path):
+def test_a_personal_field_of_any_record_is_shown_exported_and_erased(tmp_path):
     ran = run(add_fields(tmp_path, FURTHER), HERE / "further_story.py")
     assert ran.returncode == 0, ran.stderr
     story = json.loads(ran.stdout)
     assert story["sent"] == ["accepted"] * 4
     assert sorted(story["exported"]) == ["decisions", "decisions", "outcomes"]
     assert story["others"] == []
+    assert story["shown"] == ["ana was here", "ana said so"]
+    assert story["page"] == ["comment: wet", "remark: late"]
     assert story["before"] == ["cases.comment", "decisions.helper", "decisions.reviewer",
                                "outcomes.remark", "outcomes.reporter"]  # fmt: skip
     assert story["after"] == []
