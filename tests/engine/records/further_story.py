@@ -48,10 +48,10 @@ def tell(database):
     with Asking(create_app(service)) as client:
         sent = [status for status, _ in send(client, *SENT)]
         rows = export_records(database, "ana")
-        shown = client.by("viewer").get("/v1/rollouts/ramps/cases/c1").json()
+        answer = client.by("viewer").get("/v1/rollouts/ramps/cases/c1").json()
         story = {
             "sent": sent,
-            "shown": [shown["case"].get("comment"), shown["outcomes"][0].get("remark")],
+            "shown": [answer["case"].get("comment"), answer["outcomes"][0].get("remark")],
             "page": [
                 *list_further_fields(
                     Case(key="c1", site="ramp-a", occurred_at=NOON, comment="wet")
