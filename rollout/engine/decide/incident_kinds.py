@@ -29,8 +29,9 @@ class IncidentKind:
         name: as ledger and API have it.
         tone, tag: of its mark on pages.
         meaning: what happened, as part of a sentence.
-        effects: what it may cause; the first one where a command opens it.
-        about: what `about` names, if not a case or a client: an account, a client's own text, the
+        effects: what its command or guard does beside opening it, in words that do nothing; the
+            first one where a command opens it.
+        about: what `about` names: an account, a client's own text such as a case's key, the
             attribute value that is reported once, or the instant that acknowledging confirms.
         fact: how one with a version speaks against it at the incident's site; "" if not.
         has_command: whether replicas open it by a command, and not a guard or a tick.

@@ -76,6 +76,11 @@ def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
     names = [name for name, kind in INCIDENT_KINDS.items() if kind.has_command]
     if command.kind not in names:
         raise ValueError(f"{command.kind!r} is not an incident kind; use one of {', '.join(names)}")
+    if command.about and not INCIDENT_KINDS[command.kind].about:
+        raise ValueError(
+            f"the incident kind {command.kind!r} is about nothing; say in its declaration what"
+            " `about` names, so that an erasure finds it"
+        )
     if _is_open(command, pending.scope) or is_over_limit(command, pending.scope):
         return
     pending.emit(
@@ -102,14 +107,14 @@ def is_over_limit(command: OpenIncident, scope: Scope) -> bool:
 
 def has_room(scope: Scope, kind: str, cell: Cell | None) -> bool:
     """Return whether a further incident of a kind may be open in a cell."""
-    incidents = scope.open_incidents.values()
-    open_count = sum(incident.kind == kind and incident.cell == cell for incident in incidents)
-    return open_count < MAX_OPEN_INCIDENTS
+    return sum(
+        incident.kind == kind and incident.cell == cell
+        for incident in scope.open_incidents.values()
+    ) < MAX_OPEN_INCIDENTS
 
 
 def _is_open(command: OpenIncident, scope: Scope) -> bool:
-    incidents = scope.open_incidents.values()
-    return any(_is_same_incident(command, incident) for incident in incidents)
+    return any(_is_same_incident(command, incident) for incident in scope.open_incidents.values())
 
 
 def _is_same_incident(command: OpenIncident, incident: Incident) -> bool:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.engine.decide.commands import AcknowledgeIncident, OpenIncident, Tick
+from rollout.engine.decide.incident_kinds import INCIDENT_KINDS
 from rollout.engine.decide.incidents import MAX_OPEN_INCIDENTS, is_over_limit
 from rollout.engine.ledger.ledger import build_row, parse_event
 from rollout.kernel.errors import NotAllowedError, UnknownIncidentError, UserRequiredError
@@ -87,6 +88,12 @@ def test_only_known_kinds_are_opened_by_command():
         ValueError, match="one of unauthorized, ledger_rolled_back, evidence_changed"
     ):
         tell(RolloutDriver(), "alarm")
+
+
+@pytest.mark.parametrize("kind", [k for k in INCIDENT_KINDS.values() if not k.about])
+def test_a_kind_that_is_about_nothing_names_nothing_in_the_ledger(kind):
+    with pytest.raises(ValueError, match=r"say in its declaration|is not an incident kind"):
+        tell(RolloutDriver(), kind.name, about="c-7")
 
 
 def test_an_incident_touches_no_stage():

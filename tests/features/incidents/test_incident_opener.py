@@ -33,9 +33,10 @@ def service(database):
 
 def open_too_many(opener, kind, cell=CREEK, of=MAX_OPEN_INCIDENTS + FURTHER):
     for n in range(of):
-        about = f"client-{n}"
+        client = f"client-{n}"
+        about = client if INCIDENT_KINDS[kind].about else ""
         incident = OpenIncident(at=NOON, kind=kind, reason=f"{n}", cell=cell, about=about)
-        opener.open_or_count("bears", incident, about)
+        opener.open_or_count("bears", incident, client)
 
 
 def load(service):
