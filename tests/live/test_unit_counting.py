@@ -9,7 +9,7 @@ from rollout.data.counting.count_queue import CountQueue
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.records import RecordStore
 from rollout.engine.decide.commands import Actor
-from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.engine.records.records import Case, Decision, Outcome, Prediction
 from rollout.kernel.calendar.instants import to_instant
 from rollout.live.evidence.unit_counting import queue_new_cases, resolve_case_units
 from rollout.live.policy_application import apply_policy
@@ -89,6 +89,19 @@ def test_every_unit_is_queued_for_the_slot_in_which_it_counts(database, seed, ou
     apply_policy(database, POLICY.format(outside=outside, verdicts=verdicts), Actor("zoe"), NOON)
     queued, resolved = kept(database, a_history(seed))
     assert resolved
+    assert resolved <= queued
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_late_case_whose_outcome_came_first_is_counted(database, batches):
+    """Its first decision is the outcome, so it is due a grace later: nothing else queues it."""
+    apply_policy(database, POLICY.format(outside="unknown", verdicts=1), Actor("zoe"), NOON)
+    case = Case(key="c0", site="ramp-a", occurred_at=NOON - 10 * HOUR, window="always")
+    prediction = Prediction(key="c0", version="v1", answers={"parcel": "sound"})
+    outcome = Outcome(key="c0", at=NOON - HOUR, answers={"parcel": "damaged"})
+    sent = [[outcome], [case, prediction]] if batches == 2 else [[outcome, case, prediction]]
+    queued, resolved = kept(database, sent)
+    assert {track for _, _, track in resolved} == {"gate"}
     assert resolved <= queued
 
 

@@ -171,8 +171,8 @@ class IncomingCase:
         places: site, time and receipt of the case in each revision; empty while it is unknown.
         predicted: receipts of its predictions, in any revision.
         decisions: by reviewer the exposure and the receipt of the decision.
-        first_decided: the earlier of stated time and receipt of any decision, or of an outcome
-            where no version predicted; None without one.
+        first_decided: the earlier of stated time and receipt of any decision or outcome; None
+            without one.
     """
 
     places: set[tuple[str, int, int]] = field(default_factory=set)
@@ -260,10 +260,8 @@ class IncomingCases(RolloutRepository):
             cases_by_id[case_id].predicted.add(received)
         for case_id, *decision in self._load_columns(decisions, DECISION_COLUMNS, case_ids):
             cases_by_id[case_id].add_decision(*decision)
-        unpredicted = [case_id for case_id, case in cases_by_id.items() if not case.predicted]
-        if unpredicted:  # of others the predictions say when they are counted
-            for case_id, *times in self._load_columns(outcomes, OUTCOME_COLUMNS, unpredicted):
-                cases_by_id[case_id].add_decided(*times)
+        for case_id, *times in self._load_columns(outcomes, OUTCOME_COLUMNS, case_ids):
+            cases_by_id[case_id].add_decided(*times)
         return cases_by_id
 
     def load_sites(self, case_ids: Collection[int]) -> Mapping[int, set[str]]:
@@ -343,8 +341,7 @@ def build_incoming_cases(
     ):
         cases_by_id[case_id].add_decision(reviewer, exposure, submitted, received)
     for case_id, *times in _sort_by_revision(columns, Outcome, "at", "received_at"):
-        if not cases_by_id[case_id].predicted:
-            cases_by_id[case_id].add_decided(*times)
+        cases_by_id[case_id].add_decided(*times)
     return cases_by_id
 
 
