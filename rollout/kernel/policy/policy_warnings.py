@@ -7,6 +7,7 @@ the accounts.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from unicodedata import normalize
 
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.windows import list_hours_warnings
@@ -53,6 +54,7 @@ def list_policy_warnings(
         _check_vouched_senders,
         _check_samples,
         _check_windows,
+        _check_site_names,
         _check_waves,
         _check_ineffective_settings,
         _check_retention,
@@ -218,26 +220,44 @@ def _check_windows(policy: Policy) -> Warnings:
     yield from warnings
 
 
+def _check_site_names(policy: Policy) -> Warnings:
+    """Warn of sites that are easily taken for each other."""
+    visible = (
+        ("".join(filter(str.isprintable, normalize("NFKC", site.id))).casefold(), site.id)
+        for site in policy.sites
+    )
+    for names in filter(lambda names: len(names) > 1, group_pairs(visible).values()):
+        text = (
+            f"{' and '.join(map(ascii, names))} look alike, but a stop or a record of one is none"
+            " of the other; rename one, with its former id as `was`"
+        )
+        yield PolicyWarning("sites", text)
+
+
 def _check_waves(policy: Policy) -> Warnings:
     if policy.waves is None and any(site.wave > 1 for site in policy.sites):
         yield PolicyWarning(
             "sites", "name waves, but the policy has no `waves:`; add it, or leave out each `wave`"
         )
     if policy.waves is not None and not any(gate.to == policy.waves.stage for gate in policy.gates):
-        text = f"no gate leads to {policy.waves.stage}, so the second wave never opens"
-        yield PolicyWarning("waves", text)
+        yield PolicyWarning(
+            "waves", f"no gate leads to {policy.waves.stage}, so the second wave never opens"
+        )
 
 
 def _check_ineffective_settings(policy: Policy) -> Warnings:
     rules = policy.evidence
     if rules.unit == "case" and rules.episode_span is not None:
-        text = "episode_span has no effect where the unit is a case; write unit: episode"
-        yield PolicyWarning("evidence", text)
+        yield PolicyWarning(
+            "evidence", "episode_span has no effect where the unit is a case; write unit: episode"
+        )
     for index, guard in enumerate(policy.guards):
         measure = guard.condition.measure
         if guard.over is not None and measure.watch is Watch.UNITS:
-            period_text = format_duration(guard.over)
-            text = f"over {period_text} has no effect on {measure}: it looks at every unit"
+            text = (
+                f"over {format_duration(guard.over)} has no effect on {measure}: it looks at every"
+                " unit"
+            )
             yield PolicyWarning(f"guards[{index}]", text)
         is_counted = measure.counts_units or measure.watch is Watch.RECORDS
         if guard.false_alarm_every != _DEFAULT_FALSE_ALARM_EVERY and not is_counted:

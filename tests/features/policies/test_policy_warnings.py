@@ -54,6 +54,8 @@ WARNED = {
     "vouched": ({"missing_at_most: 0.5%": "missing_at_most: 0.5%, grace: 3d, sources: {vouched: [{account: box-7, within: 50h}]}"}, "evidence.sources.vouched: what box-7 sends up to 50h after a case counts as sent before the decision"),
     "over": ({"at_least: 93%": "at_least: 93%, over: 1h"}, "guards[0]: over 1h has no effect on agreement"),
     "pace": ({"at_most: 2h": "at_most: 2h, false_alarm_every: 99"}, "guards[1]: false_alarm_every has no effect on heartbeat"),
+    "case": ({"-105.57]}": "-105.57]}, {id: Creek, place: [40.34, -105.57]}"}, "sites: 'creek' and 'Creek' look alike, but a stop or a record of one is none of the other; rename one, with"),
+    "form": ({"creek,": '"caf\\u00e9", place: [40.34, -105.57]}, {id: "cafe\\u0301\\u200b",'}, "sites: 'caf\\xe9' and 'cafe\\u0301\\u200b' look alike"),
     "waves": ({"-105.57]": "-105.57], wave: 2"}, "sites: name waves, but the policy has no `waves:`"),
     "dead wave": ({"retention": "stages: [{id: supervised, blind: 50%}, {id: autonomous, audit: 9%}, {id: free, audit: 1%}]\nwaves: {stage: free}\nretention"}, "waves: no gate leads to free, so the second wave"),
 }  # fmt: skip
