@@ -49,7 +49,7 @@ class Settings:
         api_key: API key with which commands call it.
     """
 
-    database_url: str = "sqlite:///rollout.db"
+    database_url: str = field(default="sqlite:///rollout.db", repr=False)
     public_url: str = ""
     poll_interval: float = 1.0
     oidc_issuer: str = ""
@@ -83,10 +83,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     values: dict[str, str | float | bool] = {}
     for setting in fields(Settings):
         name = PREFIX + setting.name.upper()
+        read_value = READERS.get(setting.name) or READERS[setting.type]
         if name in environment:
-            text = environment[name]
-            read_value = READERS.get(setting.name)
-            values[setting.name] = text if read_value is None else read_value(name, text)
+            values[setting.name] = read_value(name, environment[name])
     return Settings(**values)  # type: ignore[arg-type]  # by name: each has its field's type
 
 
@@ -146,11 +145,13 @@ def _read_log_format(name: str, text: str) -> str:
 
 
 SWITCH_VALUES = {"on": True, "off": False, "1": True, "0": False, "": False}
-READERS: Mapping[str, Callable[[str, str], str | float | bool]] = {
+READERS: Mapping[object, Callable[[str, str], str | float | bool]] = {
+    bool: _read_switch,
+    str: lambda _, text: text,
     "disk_reserve": _read_mebibytes,
     "log_format": _read_log_format,
     "poll_interval": _read_seconds,
     "request_rate": _read_rate,
-    "require_second_factor": _read_switch,
     "trusted_proxies": _read_networks,
 }
+"""What reads a setting, by its name or else by its type: a number has limits of its own."""

@@ -1,10 +1,12 @@
 """The environment, read once; what is wrong in it is said with what would be right."""
 
-from dataclasses import fields
+import re
+from dataclasses import fields, make_dataclass
 from pathlib import Path
 
 import pytest
 
+from rollout import settings
 from rollout.settings import PREFIX, Settings, read_settings
 
 DOCS = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
@@ -32,6 +34,24 @@ def test_every_setting_is_read_by_its_name():
     assert (read.disk_reserve, read.request_rate) == (0.5, 2000)
     others = [field.name for field in fields(Settings) if field.name not in checked]
     assert {getattr(read, name) for name in others} == {"text"}
+
+
+def test_a_further_setting_is_read_by_its_type_and_a_number_needs_a_reader(monkeypatch):
+    further = make_dataclass("Further", [("quiet", bool, True)], bases=(Settings,), frozen=True)
+    monkeypatch.setattr(settings, "Settings", further)
+    assert read_settings({"ROLLOUT_QUIET": "off"}).quiet is False
+    with pytest.raises(ValueError, match="write on or off"):
+        read_settings({"ROLLOUT_QUIET": "no"})
+    counted = make_dataclass("Counted", [("largest", int, 5)], bases=(Settings,), frozen=True)
+    monkeypatch.setattr(settings, "Settings", counted)
+    with pytest.raises(KeyError, match="int"):
+        read_settings({})
+
+
+def test_no_setting_with_a_secret_is_in_a_text_of_all_settings():
+    secrets = re.compile(r"secret|password|token|key(?!_file)|url$")
+    printed = {field.name for field in fields(Settings) if field.repr}
+    assert {name for name in printed if secrets.search(name)} == {"secret_key_file", "public_url"}
 
 
 @pytest.mark.parametrize("text", ["yes please", "ON", "2"])
