@@ -1,5 +1,7 @@
 """Each reader's page: tiles first, at most five ranked findings, then folded sections."""
 
+import ast
+import inspect
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +14,7 @@ from rollout.features.reports.figures.calibration import HUMANS, OUTCOMES, Cover
 from rollout.features.reports.figures.drift import NewValue
 from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.figures.next_step import OpenProposal
+from rollout.features.reports.pages import findings
 from rollout.features.reports.pages.findings import SEVERITIES, rank_findings
 from rollout.features.reports.pages.html_report import label_cells, render_html_report
 from rollout.features.reports.pages.report_tiles import (
@@ -70,6 +73,17 @@ def test_one_file_holds_a_tab_for_each_reader_and_no_script(facts):
     assert re.findall(r'<div class="reader" id="(\w+)">', page) == list(READERS)
     assert re.findall(r'class="to-\w+" href="#(\w+)"', page) == list(READERS)
     assert "<script" not in page
+
+
+def test_each_finding_leads_to_a_section_that_there_is():
+    calls = [
+        node
+        for node in ast.walk(ast.parse(inspect.getsource(findings)))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding"
+    ]
+    ids = {call.args[4].value for call in calls if isinstance(call.args[4], ast.Constant)}
+    assert len(calls) > 20
+    assert ids <= SECTIONS.keys()
 
 
 def test_every_section_has_a_reader_a_title_and_its_templates():
