@@ -1,5 +1,6 @@
 """The same key and the same content: the same answer. Other content under it: refused."""
 
+import re
 from datetime import timedelta
 from itertools import count
 
@@ -9,9 +10,10 @@ from fastapi.responses import JSONResponse
 
 from api.app import add_routes, create_app
 from api.auth import Permission, RequirePermission
-from api.idempotency import SECRET_PATHS
+from api.idempotency import CHANGING_METHODS, SECRET_PATHS, SELF_KEYED_PATHS
 from rollout import faults
 from tests.api.conftest import Asking
+from tests.docs.api_page import build_document
 
 KEY = {"Idempotency-Key": "k-1"}
 
@@ -73,6 +75,45 @@ def test_every_path_that_answers_with_a_secret_is_one_of_the_service(service):
     with_secrets = {"/v1/keys", "/v1/users/{name}/link", "/v1/session", "/v1/session/link"}
     assert with_secrets <= paths
     assert all(path.startswith(SECRET_PATHS) for path in with_secrets)
+
+
+def list_properties(schema, schemas, *above):
+    """Return the names of all properties of a schema of the document."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    if name in above:
+        return set()
+    if name:
+        return list_properties(schemas[name], schemas, name, *above)
+    parts = [*schema.get("properties", {}).values(), schema.get("items")]
+    parts += [part for kind in ("anyOf", "allOf", "oneOf") for part in schema.get(kind, ())]
+    inner = (list_properties(part, schemas, *above) for part in parts if part)
+    return set(schema.get("properties", ())).union(*inner)
+
+
+def test_no_answer_whose_form_has_a_secret_is_kept():
+    document = build_document()
+    schemas = document["components"]["schemas"]
+    secrets = re.compile(r"(.*_)?(token|secret|password|permit|recovery_codes?)")
+    answers = {
+        path: list_properties(content["schema"], schemas)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method.upper() in CHANGING_METHODS
+        for status, response in operation["responses"].items()
+        if status.startswith("2")
+        for content in response.get("content", {}).values()
+    }
+    with_secrets = {
+        path
+        for path, names in answers.items()
+        if any(secrets.fullmatch(name) and not name.startswith("has_") for name in names)
+    }
+    assert {"/v1/users/{name}/link", "/v1/rollouts/{rollout}/assignments"} <= with_secrets
+    assert [
+        path
+        for path in sorted(with_secrets)
+        if not path.startswith(SECRET_PATHS) and not path.endswith(SELF_KEYED_PATHS)
+    ] == []
 
 
 def test_an_answer_with_a_secret_is_never_kept(counting):

@@ -5,6 +5,7 @@ from pydantic import TypeAdapter
 
 from rollout.engine.decide.commands import ApprovalLimits
 from rollout.engine.decide.permissions import (
+    FACTOR_PERMISSIONS,
     ROLES,
     ROLES_BY_PERMISSION,
     AssignedRole,
@@ -35,6 +36,15 @@ def allowed(who, act, *sites, rollout="ramps"):
 @EVERY_ROLE
 def test_a_role_may_what_the_table_says_and_nothing_else(act, role):
     assert allowed(caller(AssignedRole(role)), act) == (role in ROLES_BY_PERMISSION[act])
+
+
+def test_each_right_needs_a_second_factor_or_looks_sends_reviews_stops_or_narrows():
+    without = """
+        READ READ_CASES READ_SCOPE REQUEST_ASSIGNMENT SEND_RECORDS SEND_CASES SEND_PREDICTIONS
+        STATE_TRAINING SEND_DECISIONS SEND_OUTCOMES REVIEW OPERATE REJECT UPLOAD_FILES IDENTIFY
+    """
+    rights = {right.name for right in Permission} - {right.name for right in FACTOR_PERMISSIONS}
+    assert rights == {*without.split()}, "what can let the model do more needs a second factor"
 
 
 def test_only_operators_take_back_and_only_reviewers_review():
