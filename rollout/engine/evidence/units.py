@@ -303,18 +303,23 @@ def _judge_decided(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame
 
     So does one that a version was trained on: a guard must see whatever a sender says of it.
     """
-    is_unseen = nw.col("prediction_known") > nw.col("first_decided")
     counted = nw.max_horizontal("first_received", "received", "occurred_us")
     # until it is due a case may come, and with it the answer
     awaited = nw.max_horizontal(counted, "due")
     counted = nw.when(nw.col("caseless")).then(awaited).otherwise(counted)
-    judged = cases.with_columns(
-        silent=nw.when(is_unseen).then(nw.lit(NOT_PREDICTED)).otherwise(nw.lit(None, nw.String)),
-        counted=counted,
+    slot = _find_slot(count_micros(policy.tick))
+    judged = cases.with_columns(counted=counted).with_columns(
+        # what a vouched sender sends later was not there when the guard counted
+        is_unseen=(nw.col("prediction_known") > nw.col("first_decided"))
+        | (nw.col("prediction_received") > slot * count_micros(policy.tick))
     )
+    judged = judged.with_columns(
+        silent=nw.when(nw.col("is_unseen"))
+        .then(nw.lit(NOT_PREDICTED))
+        .otherwise(nw.lit(None, nw.String))
+    ).drop("is_unseen")
     if placed.silent_from is not None:
         judged = judged.join(placed.silent_from, on=["case_key", "version"], how="left")
-        slot = _find_slot(count_micros(policy.tick))
         judged = judged.filter(nw.col("used").is_null() | (nw.col("used") <= slot)).drop("used")
     return judged.with_columns(excluded=_build_exclusion(policy, nw.lit(value=False)))
 

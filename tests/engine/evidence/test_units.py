@@ -617,6 +617,20 @@ def test_a_unit_that_its_version_can_not_answer_any_more_is_certain_before_it_cl
     assert row["known"] == slot(certain)
 
 
+@pytest.mark.parametrize(("received", "predicted"), [(11, "bear"), (11.5, NOT_PREDICTED)])
+def test_a_guard_counts_what_a_vouched_sender_sent_by_its_slot(received, predicted):
+    """The slot of the decision is over when it comes: live nothing was there to be counted."""
+    history = records(
+        cases(("a", 10, {"received": 10})),
+        predictions(("a", "bear", {"received": received, "known": 10})),
+        decisions(("a", "bear", {"at": 10.5})),
+    )
+    units_resolved = resolved(history, evidence(POLICY, grace=5 * HOUR))
+    guarded = only(units_resolved, "guard")
+    assert (guarded["slot"], guarded["predicted"]) == (slot(11), predicted)
+    assert only(units_resolved)["predicted"] == "bear"
+
+
 def test_each_version_has_its_own_units():
     history = records(
         cases(("a", 10)),
