@@ -17,12 +17,12 @@ from typing import Final
 
 from rollout.data.access.tokens import ApiKeys, OneTimeLinks, Sessions, load_access_head
 from rollout.data.access.users import SecondFactors, Users
-from rollout.data.database import postgresql_dumps, sqlite_files
+from rollout.data.database import database_copies
 from rollout.data.database.append_failures import DriverError, StoreError
+from rollout.data.database.database_copies import find_database_file, is_sqlite_url
 from rollout.data.database.migrations import check_revision_known, find_missing_triggers, upgrade
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
-from rollout.data.database.sqlite_files import find_database_file, is_sqlite_url
 from rollout.data.ledger.ledger import Ledger, StoredLedgerHead, load_heads
 from rollout.engine.decide.commands import AcceptRestore
 from rollout.engine.decide.permissions import AssignedRole, Caller, Permission, require_permission
@@ -437,9 +437,9 @@ def back_up(url: str, target: Path) -> Mapping[str, StoredLedgerHead]:
     with closing(Database(url)) as database:
         heads = _load_heads(database)
     if is_sqlite_url(url):
-        sqlite_files.copy_database(find_database_file(url), target)
+        database_copies.copy_database(find_database_file(url), target)
     else:
-        postgresql_dumps.dump_database(url, target)
+        database_copies.dump_database(url, target)
     return heads
 
 
@@ -483,28 +483,28 @@ def _load_heads(database: Database) -> Mapping[str, StoredLedgerHead]:
 
 def _check_unused(url: str) -> None:
     if not is_sqlite_url(url):
-        postgresql_dumps.check_unused(url)
+        database_copies.check_unused(url)
     elif find_database_file(url).exists():
-        sqlite_files.merge_wal(find_database_file(url))
+        database_copies.merge_wal(find_database_file(url))
 
 
 @contextmanager
 def _load_copy(url: str, source: Path) -> Iterator[str]:
     """Give the URL of a copy of the backup, beside the present database."""
     if not is_sqlite_url(url):
-        copy_url = postgresql_dumps.load_dump(url, source)
+        copy_url = database_copies.load_dump(url, source)
         try:
             yield copy_url
         finally:
-            postgresql_dumps.drop_database(copy_url)
+            database_copies.drop_database(copy_url)
         return
     file = find_database_file(url)
     copy = file.with_name(file.name + RESTORING_SUFFIX)
     try:
-        sqlite_files.copy_database(source, copy)
+        database_copies.copy_database(source, copy)
         yield f"sqlite:///{copy}"
     finally:
-        sqlite_files.remove_database(copy)
+        database_copies.remove_database(copy)
 
 
 def _upgrade_copy(copy_url: str, request: RestoreRequest) -> tuple[LedgerExport, ...]:
@@ -567,7 +567,7 @@ def _compare_with_present(request: RestoreRequest, copy: Database) -> _PresentDa
 def _has_database(url: str) -> bool:
     if is_sqlite_url(url):
         return find_database_file(url).exists()
-    return postgresql_dumps.has_database(url)
+    return database_copies.has_database(url)
 
 
 def _load_erasures(database: Database) -> tuple[CanonicalRow, ...]:
@@ -603,7 +603,7 @@ def _has_head(database: Database, name: str, head: StoredLedgerHead) -> bool:
 def _replace(url: str, copy_url: str) -> None:
     _check_unused(url)
     if is_sqlite_url(url):
-        sqlite_files.merge_wal(find_database_file(copy_url))
-        sqlite_files.replace_database(find_database_file(url), find_database_file(copy_url))
+        database_copies.merge_wal(find_database_file(copy_url))
+        database_copies.replace_file(find_database_file(url), find_database_file(copy_url))
     else:
-        postgresql_dumps.replace_database(url, copy_url)
+        database_copies.replace_database(url, copy_url)

@@ -16,8 +16,8 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.data.database import postgresql_dumps
-from rollout.data.database.postgresql_dumps import drop_database
+from rollout.data.database import database_copies
+from rollout.data.database.database_copies import drop_database
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.scopes import Damage, load_safety_rows, store_damage
@@ -289,7 +289,7 @@ def test_a_swap_that_is_refused_leaves_the_old_database_under_its_name(
 ):
     """A session at the new database, as of monitoring: PostgreSQL does not rename it."""
     file = back_up(rollout, tmp_path)
-    replace_database = postgresql_dumps.replace_database
+    replace_database = database_copies.replace_database
 
     def replace_watched(old_url, new_url):
         with reading(new_url) as transaction:
@@ -297,7 +297,7 @@ def test_a_swap_that_is_refused_leaves_the_old_database_under_its_name(
             replace_database(old_url, new_url)
 
     with monkeypatch.context() as patch:
-        patch.setattr(postgresql_dumps, "replace_database", replace_watched)
+        patch.setattr(database_copies, "replace_database", replace_watched)
         refused = rollout("db", "restore", str(file), *WHO)
     assert refused.exit_code == 2
     assert load_state(url).scope.era == 1
