@@ -1,7 +1,7 @@
 """A measure more, as somebody would add it: `tests/kernel/test_measures.py` puts it into a copy."""
 
 from rollout.kernel.measures.base import Expectation, Shares
-from rollout.kernel.measures.unit_measures import LabelMeasure
+from rollout.kernel.measures.measure_kinds import LabelMeasure
 from rollout.kernel.units import SILENT, UnitClass
 
 

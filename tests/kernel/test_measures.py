@@ -70,7 +70,7 @@ def test_another_measure_is_one_class_and_one_entry(tmp_path):
     shutil.copy(HERE / "f1_measure.py", folder / "f1.py")
     listing = (folder / "__init__.py").read_text("utf-8")
     for line, before in (
-        ("from rollout.kernel.measures.f1 import F1\n", "from rollout.kernel.measures.unit"),
+        ("from rollout.kernel.measures.f1 import F1\n", "from rollout.kernel.measures.measure"),
         ("            F1(),\n", "            COST,"),
     ):
         listing = listing.replace(before, line + before)

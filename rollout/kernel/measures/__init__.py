@@ -13,22 +13,20 @@ from rollout.kernel.measures.base import (
     ThresholdUnit,
     Watch,
 )
-from rollout.kernel.measures.unit_measures import (
+from rollout.kernel.measures.measure_kinds import (
     ActionChange,
     Agreement,
     Cost,
-    GainMeasure,
-    Override,
-    Precision,
-    Recall,
-)
-from rollout.kernel.measures.watches import (
     DriftMeasure,
     Failures,
+    GainMeasure,
     Harm,
     HeartbeatMeasure,
     LatencyMeasure,
     Missing,
+    Override,
+    Precision,
+    Recall,
     Unaudited,
 )
 
