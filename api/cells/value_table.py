@@ -20,7 +20,6 @@ from rollout.engine.decide.stops import StopTarget
 from rollout.engine.evidence.gate_series import ValueCounts
 from rollout.engine.words.event_kinds import SCOPE_KINDS, find_tone
 from rollout.engine.words.event_text import EventDescription
-from rollout.engine.words.familiar_text import describe_unfamiliar_share
 from rollout.engine.words.formatting import (
     format_cell_name,
     format_count,
@@ -32,6 +31,7 @@ from rollout.engine.words.formatting import (
     format_percent,
     format_quantity,
 )
+from rollout.engine.words.rule_text import describe_unfamiliar_share
 from rollout.features.cells.cell_table import UNFAMILIAR_DAYS, CellValuesSummary
 from rollout.features.reports.figures.agreement import NumberAgreement
 from rollout.features.reports.pages.number_charts import choose_differences

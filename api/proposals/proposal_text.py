@@ -14,7 +14,6 @@ from rollout.engine.decide.proposals import (
 )
 from rollout.engine.decide.scope import find_acting_version
 from rollout.engine.decide.widening_steps import format_decided_floor
-from rollout.engine.words.familiar_text import describe_familiar_cases, describe_unfamiliar_share
 from rollout.engine.words.formatting import (
     capitalize_first,
     format_bound_value,
@@ -25,6 +24,7 @@ from rollout.engine.words.formatting import (
     format_zoned_time,
     join_words,
 )
+from rollout.engine.words.rule_text import describe_familiar_cases, describe_unfamiliar_share
 from rollout.engine.words.state_text import CLOSED_PROPOSALS, describe_hold
 from rollout.features.cells.cell_table import UNFAMILIAR_DAYS, CellValuesSummary
 from rollout.features.proposals.proposal_details import Proposal

@@ -39,7 +39,7 @@ CATALOGUE = (
     "rollout.features.reports.figures.next_step",
     *(
         f"rollout.engine.words.{name}"
-        for name in ("event_text", "evidence_text", "renewal_text", "state_text")
+        for name in ("event_text", "evidence_text", "rule_text", "state_text")
     ),
 )
 PAGES = (

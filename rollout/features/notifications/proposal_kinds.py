@@ -365,7 +365,7 @@ def _describe_unfamiliar(
     service: Service, state: RolloutState, proposal: Proposal, at: datetime
 ) -> str:
     """Return which share of the cell's units gates don't speak of; "" if of all."""
-    from rollout.engine.words.familiar_text import describe_unfamiliar_share
+    from rollout.engine.words.rule_text import describe_unfamiliar_share
     from rollout.features.cells.cell_table import UNFAMILIAR_DAYS, load_cell_values
 
     cell = Cell(proposal.site, proposal.window)

@@ -23,7 +23,7 @@ from rollout.engine.words.formatting import (
     format_quantity,
     join_words,
 )
-from rollout.engine.words.renewal_text import describe_renewal_errors, select_renewal_condition
+from rollout.engine.words.rule_text import describe_renewal_errors, select_renewal_condition
 from rollout.features.policies.gate_forecast import (
     EvidenceNeed,
     compute_days,

@@ -16,7 +16,7 @@ from rollout.engine.decide.scope import RECORD_SPAN, CellState, ProposalKind
 from rollout.engine.events import ProposalRaised
 from rollout.engine.words.evidence_text import describe_track_fact
 from rollout.engine.words.formatting import format_zoned_time
-from rollout.engine.words.renewal_text import describe_renewal_errors, select_renewal_condition
+from rollout.engine.words.rule_text import describe_renewal_errors, select_renewal_condition
 from rollout.features.proposals.proposal_details import Proposal
 from rollout.features.reports.figures.report_identity import describe_promises
 from rollout.kernel.calendar.instants import Cell

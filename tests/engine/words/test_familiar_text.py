@@ -1,7 +1,7 @@
 """The rule of familiar cases in words, as proposals and promises show it."""
 
 from rollout.engine.evidence.gate_series import UnfamiliarUnits
-from rollout.engine.words.familiar_text import describe_familiar_cases, describe_unfamiliar_share
+from rollout.engine.words.rule_text import describe_familiar_cases, describe_unfamiliar_share
 from rollout.features.reports.figures.report_identity import describe_promises
 from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.kernel.policy.policy import EvidenceRules

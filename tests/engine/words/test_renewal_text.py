@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rollout.engine.words.renewal_text import describe_renewal_errors
+from rollout.engine.words.rule_text import describe_renewal_errors
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.statistics.forecast import compute_renewal_chance
 from rollout.kernel.statistics.gate_thresholds import get_gate_threshold

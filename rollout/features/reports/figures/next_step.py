@@ -16,7 +16,7 @@ from rollout.engine.words.formatting import (
     format_rounded_count,
     format_zoned_time,
 )
-from rollout.engine.words.renewal_text import describe_renewal_errors, select_renewal_condition
+from rollout.engine.words.rule_text import describe_renewal_errors, select_renewal_condition
 from rollout.features.reports.inputs.cell_facts import CellVersionFacts, ConditionFacts, GateFacts
 from rollout.features.reports.inputs.evidence_inputs import StatePeriod
 from rollout.kernel.calendar.instants import Cell, CellVersion

@@ -7,13 +7,13 @@ import polars as pl
 
 from rollout.engine.events import PolicyApplied, VersionFirstUsed, VersionRenamed, select_events
 from rollout.engine.ledger.ledger import build_ledger, derive_salts
-from rollout.engine.words.familiar_text import describe_familiar_cases
 from rollout.engine.words.formatting import (
     NO_BREAK_SPACE,
     format_percent,
     format_quantity,
     join_words,
 )
+from rollout.engine.words.rule_text import describe_familiar_cases
 from rollout.features.reports.inputs.inputs import ReportInputs, SourceSummary
 from rollout.kernel.calendar.instants import Window, format_duration
 from rollout.kernel.calendar.opening_hours import is_always_open
