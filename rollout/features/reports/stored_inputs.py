@@ -43,7 +43,7 @@ from rollout.engine.evidence.stage_history import StageHistory
 from rollout.engine.evidence.stored_units import FirstValues, StoredUnits, UnitSeries
 from rollout.engine.evidence.unit_buffer import UnitBuffer
 from rollout.engine.evidence.units import TRACKS
-from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
+from rollout.engine.ledger.ledger import CanonicalRow, parse_event
 from rollout.features.reports.builder import ON_DEMAND, NothingToReportError
 from rollout.features.reports.inputs.inputs import (
     ACTION_SCHEMA,
@@ -355,7 +355,6 @@ def load_report_inputs(
         pending_reviews=tuple(PendingReviews(*row) for row in pending_rows),
         last_activity=period_records.load_last_received(),
         ledger_rows=ledger_inputs.rows,
-        ledger_fault=_find_ledger_fault(transaction, state),
         policy_periods=policy_periods,
         choices=tuple(choice for choice in choices if choice.at <= period.at),
         first_values=first_values,
@@ -524,14 +523,6 @@ def _compute_due_time(cases: pl.DataFrame, policy: Policy, period: ReportPeriod)
     at = period.until if last_instant is None else max(period.until, from_micros(int(last_instant)))
     span = max(policy.evidence.grace, *(outcome.closes for outcome in policy.outcomes), timedelta())
     return to_instant(find_slot_after(at + span, policy.tick), policy.tick)
-
-
-def _find_ledger_fault(transaction: Transaction, state: RolloutState) -> str:
-    try:
-        Ledger(transaction, state.rollout).verify()
-    except BrokenLedgerError as error:
-        return str(error)
-    return ""
 
 
 def _iterate_sources(policy: Policy, records: RecordFrames) -> Iterator[SourceSummary]:

@@ -150,7 +150,6 @@ class ReportInputs(EvidenceInputs):
         pending_reviews: by site, for sites with review tasks.
         last_activity: by site, the time of its last record or heartbeat.
         ledger_rows: the stored ledger, up to the end of the span.
-        ledger_fault: where the hash chain breaks, "" if it is intact, None if unchecked.
         policy_periods: all policies in order, the current one last.
         choices: cleaning choices in order of time.
         first_values: of all counted units; None for those of `units`.
@@ -182,7 +181,6 @@ class ReportInputs(EvidenceInputs):
     pending_reviews: tuple[PendingReviews, ...] = ()
     last_activity: Mapping[str, datetime] = field(default_factory=dict)
     ledger_rows: tuple[CanonicalRow, ...] = ()
-    ledger_fault: str | None = None
     policy_periods: tuple[PolicyPeriod, ...] = ()
     choices: tuple[CleaningChoice, ...] = ()
     first_values: FirstValues | None = None
