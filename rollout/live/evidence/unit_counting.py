@@ -53,6 +53,7 @@ from rollout.kernel.calendar.instants import (
     to_micros,
 )
 from rollout.kernel.calendar.opening_hours import compute_open_edges, is_always_open
+from rollout.kernel.calendar.windows import select_window
 from rollout.kernel.policy.cell_evidence import list_recorded_attributes
 from rollout.kernel.units import MISSING, SILENT, group_pairs
 
@@ -353,7 +354,14 @@ class WindowLookup:
             if policy_site is None:
                 return OTHER_WINDOW
             day_windows = self._load_day(policy_site, key[1])
-        return _find_first_open(day_windows, instant, attributes)
+        return select_window(
+            (
+                window
+                for window, edges in day_windows
+                if edges is None or bisect_right(edges, instant) % 2
+            ),
+            attributes,
+        )
 
     def _load_day(self, site: Site, day: int) -> DayWindows:
         day_start, day_end = day * DAY, (day + 1) * DAY
@@ -375,19 +383,6 @@ class WindowLookup:
 @lru_cache(maxsize=64)
 def _get_day_cache(_rollout: str, _policy_hash: str) -> dict[tuple[str, int], DayWindows]:
     return {}
-
-
-def _find_first_open(day_windows: DayWindows, instant: int, attributes: Mapping[str, str]) -> str:
-    for window, edges in day_windows:
-        if edges is not None and bisect_right(edges, instant) % 2 == 0:
-            continue
-        if not window.when:
-            return window.id
-        if any(attributes.get(attribute) is None for attribute in window.when):
-            return OTHER_WINDOW
-        if all(attributes[attribute] in values for attribute, values in window.when.items()):
-            return window.id
-    return OTHER_WINDOW
 
 
 def find_answered_units(
