@@ -136,18 +136,12 @@ def _name_floor(details: Proposal) -> str:
     return f" for {describe_floor_cases(format_floor(floors[0]))}" if floors else ""
 
 
-def describe_acting(stage: Stage) -> str:
-    """Describe what a version does at a stage, after "let"."""
+def describe_acting(stage: Stage, *, continues: bool = False) -> str:
+    """Describe what a version does at a stage, after "let", or "go on" if it continues."""
+    name = _format_stage_name(stage)
     if not stage.model_decides:
-        return f"act under supervision{_format_stage_name(stage)}"
-    return f"decide {_name_decided_cases(stage)}{_format_stage_name(stage)}"
-
-
-def describe_continued_acting(stage: Stage) -> str:
-    """Describe what a version does at a stage, after "go on"."""
-    if not stage.model_decides:
-        return f"acting under supervision{_format_stage_name(stage)}"
-    return f"deciding {_name_decided_cases(stage)}{_format_stage_name(stage)}"
+        return f"{'acting' if continues else 'act'} under supervision{name}"
+    return f"{'deciding' if continues else 'decide'} {_name_decided_cases(stage)}{name}"
 
 
 def _name_decided_cases(stage: Stage) -> str:
@@ -164,7 +158,7 @@ def _describe_cell_question(
     version = details.version
     match details.kind:
         case "renewal":
-            action_text = f"{version} go on {describe_continued_acting(stage)} {location}"
+            action_text = f"{version} go on {describe_acting(stage, continues=True)} {location}"
             return f"Let {action_text}?", f"Approving lets {action_text}"
         case "takeover":
             acting_version = state.scope.get_holder(Cell(details.site, details.window))
@@ -174,7 +168,7 @@ def _describe_cell_question(
             action_text = f"{version} take the place of {replaced_version} {location}"
             return (
                 f"Let {action_text}?",
-                f"Approving lets {action_text}, {describe_continued_acting(stage)},",
+                f"Approving lets {action_text}, {describe_acting(stage, continues=True)},",
             )
     action_text = f"{version} {describe_acting(stage)} {location}"
     return f"Let {action_text}?", f"Approving lets {action_text}"

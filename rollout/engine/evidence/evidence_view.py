@@ -465,18 +465,7 @@ def select_batches(rows: UnitArrays, is_judged: Bools, starts: Ints, bands: Ints
         slots[index] = _find_batch_ends(rows.slot[index], is_judged[index])
     order = np.argsort(slots, kind="stable")
     order = order[slots[order] >= 0]
-    return replace(_take(rows, order), slot=slots[order])
-
-
-def _take(rows: UnitArrays, index: Ints) -> UnitArrays:
-    return UnitArrays(
-        rows.slot[index],
-        rows.occurred[index],
-        rows.unit_class[index],
-        rows.reviewer[index],
-        rows.day[index],
-        rows.unit[index],
-    )
+    return replace(rows.select(order), slot=slots[order])
 
 
 def _find_batch_ends(slots: Ints, is_judged: Bools) -> Ints:

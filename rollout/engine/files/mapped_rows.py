@@ -488,27 +488,23 @@ def parse_cells(
 
 def find_time_faults(text: pl.Series, column: str, times: pl.DataFrame) -> pl.DataFrame:
     """Return faults for texts that `parse_times` rejected."""
-    is_impossible = times["fault"] == RemarkReason.IMPOSSIBLE_TIME.value
-    is_unreadable = times["fault"] == RemarkReason.UNREADABLE_TIME.value
     return pl.concat(
-        [
-            build_faults(is_impossible, column, RemarkReason.IMPOSSIBLE_TIME, NO_DATE_TEXT, text),
-            build_faults(
-                is_unreadable, column, RemarkReason.UNREADABLE_TIME, TIME_FORMAT_TEXT, text
-            ),
-        ]
+        build_faults(times["fault"] == reason.value, column, reason, detail, text)
+        for reason, detail in (
+            (RemarkReason.IMPOSSIBLE_TIME, NO_DATE_TEXT),
+            (RemarkReason.UNREADABLE_TIME, TIME_FORMAT_TEXT),
+        )
     )
 
 
 def find_time_notes(text: pl.Series, column: str, placed_times: pl.DataFrame) -> pl.DataFrame:
     """Return notes on local times in a gap or repeated hour of a clock change."""
-    is_gap = placed_times["note"] == RemarkReason.GAP_TIME.value
-    is_ambiguous = placed_times["note"] == RemarkReason.AMBIGUOUS_TIME.value
     return pl.concat(
-        [
-            build_faults(is_gap, column, RemarkReason.GAP_TIME, GAP_TEXT, text),
-            build_faults(is_ambiguous, column, RemarkReason.AMBIGUOUS_TIME, AMBIGUOUS_TEXT, text),
-        ]
+        build_faults(placed_times["note"] == reason.value, column, reason, detail, text)
+        for reason, detail in (
+            (RemarkReason.GAP_TIME, GAP_TEXT),
+            (RemarkReason.AMBIGUOUS_TIME, AMBIGUOUS_TEXT),
+        )
     )
 
 
