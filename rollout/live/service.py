@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
-from typing import Final, Protocol
+from typing import Final
 
 from rollout.data.access.tokens import PermitKey, PermitKeys
 from rollout.data.database.session import Database
@@ -21,7 +21,7 @@ from rollout.engine.decide.assignment_table import read_head_era
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incidents import is_over_limit
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
-from rollout.features.access.authentication import MAX_CACHE_AGE
+from rollout.features.access.authentication import Authenticator
 from rollout.features.access.credentials import AuthenticatorCodes
 from rollout.features.access.keys import SecretKey
 from rollout.features.access.sign_in import SignIn
@@ -171,75 +171,6 @@ class IncidentOpener:
 Entropy = Callable[[int], bytes]
 
 
-class CallerAuthenticator(Protocol):
-    """Authentication of callers; tests use other implementations."""
-
-    def find_cached_caller(
-        self, key_text: str, at: datetime, *, max_age: float = MAX_CACHE_AGE
-    ) -> Caller | None:
-        """Return the key's caller, or None if the database is needed.
-
-        Raises:
-            UnauthenticatedError: the key is not valid now.
-        """
-
-    def find_cached_session_caller(
-        self,
-        token: str,
-        at: datetime,
-        *,
-        csrf: str | None = None,
-        max_age: float = MAX_CACHE_AGE,
-        is_use: bool = True,
-    ) -> Caller | None:
-        """Return the session's caller, or None if the database is needed.
-
-        Raises:
-            CrossSiteRequestError: `csrf` is not the session's page token.
-        """
-
-    def refresh(self) -> None:
-        """Read again who is known; forget sessions that ended."""
-
-    def is_known(self, secret_text: str) -> bool:
-        """Return whether a key or session token needs no look-up of something unknown."""
-
-    def authenticate_key(self, key_text: str, at: datetime) -> Caller:
-        """Return the key's caller.
-
-        Raises:
-            UnauthenticatedError: the key is not valid now.
-        """
-
-    def build_page_token(self, token: str) -> str:
-        """Return the token that a session's pages send with changes.
-
-        Raises:
-            UnauthenticatedError: there is no such session.
-        """
-
-    def check_page_token(self, token: str, page_token: str) -> None:
-        """Raise unless the page token belongs to the session.
-
-        Raises:
-            UnauthenticatedError: there is no such session.
-            CrossSiteRequestError: the token belongs to another session.
-        """
-
-    def write_last_uses(self, at: datetime) -> bool:
-        """Store when keys and sessions were last used; return whether written."""
-
-    def authenticate_session(
-        self, token: str, at: datetime, *, csrf: str | None = None, is_use: bool = True
-    ) -> Caller:
-        """Return the session's caller; a change also needs its page token.
-
-        Raises:
-            UnauthenticatedError: the session is not valid now.
-            CrossSiteRequestError: `csrf` is not the session's page token.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Service:
     """One replica.
@@ -264,7 +195,7 @@ class Service:
     clock: Clock
     wall_clock: Clock
     state_cache: StateCache
-    authenticator: CallerAuthenticator
+    authenticator: Authenticator
     sign_in: SignIn
     permit_signer: PermitSigner
     entropy: Entropy
@@ -295,7 +226,7 @@ class Service:
 
 def build_service(
     database: Database,
-    authenticator: CallerAuthenticator,
+    authenticator: Authenticator,
     clock: Clock | None = None,
     entropy: Entropy = secrets.token_bytes,
     channels: Channels = NO_CHANNELS,
