@@ -242,7 +242,6 @@ class LoadedCause:
         started_at: the first judged case after the change, or the first case of all with the newest
             value; None if no change is likely.
         batch: units by which the figures move for this reader; None if one by one.
-        names_reviewers: whether reviewers are compared: operators alone read their names.
         attributes: that all read cases have.
     """
 
@@ -255,7 +254,6 @@ class LoadedCause:
     opened_at: datetime | None
     started_at: datetime | None
     batch: int | None
-    names_reviewers: bool
     cause: IncidentCause
     attributes: Mapping[str, str] = field(default_factory=dict)
 
@@ -330,7 +328,6 @@ def _search_cells(  # noqa: PLR0913 - who looks at what, and when
         *(since, until, opened),
         started,
         BATCH_SIZE if batched else None,
-        names_reviewers,
         cause,
         selection.attributes,
     )

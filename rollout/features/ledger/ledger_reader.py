@@ -64,7 +64,6 @@ class LedgerPage:
     """A page of ledger entries, newest first.
 
     Attributes:
-        ledger_name: the rollout, or `access` for the access ledger.
         head: the ledger's end now.
         next_before: the revision before which the next page begins; None at the end.
         cited: the proposals that the entries name.
@@ -72,7 +71,6 @@ class LedgerPage:
         actors: names of who wrote entries, sorted.
     """
 
-    ledger_name: str
     head: StoredLedgerHead
     items: tuple[LedgerEntry, ...]
     next_before: int | None
@@ -124,7 +122,7 @@ def load_ledger_page(
         entries, next_before = _find_page(pages, row_filter, site, before, limit)
         cited = load_cited_proposals(transaction, rollout, [entry.row for entry in entries])
         head, actors = Ledger(transaction, rollout).load_head(), pages.list_actors()
-    return LedgerPage(rollout_name, head, tuple(entries), next_before, cited, state.policy, actors)
+    return LedgerPage(head, tuple(entries), next_before, cited, state.policy, actors)
 
 
 def find_proposals_by_hash(
@@ -173,7 +171,7 @@ def load_access_ledger_page(
         pages = LedgerPages(transaction, ACCESS_CHAIN)
         entries, next_before = _find_page(pages, row_filter, "", before, limit)
         head, actors = Ledger(transaction, ACCESS_CHAIN).load_head(), pages.list_actors()
-    return LedgerPage(ACCESS_LEDGER_NAME, head, tuple(entries), next_before, actors=actors)
+    return LedgerPage(head, tuple(entries), next_before, actors=actors)
 
 
 def iterate_ledger_lines(
