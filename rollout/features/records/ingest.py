@@ -105,51 +105,45 @@ SPEAKS_FOR_USER: Final = (
 )
 
 
-class ReviewerCheck:
-    """The check of one rollout's decisions by their reviewers."""
+def find_reviewer_faults(
+    transaction: Transaction,
+    state: RolloutState,
+    decisions: Iterable[Decision],
+    new_versions: Iterable[str] = (),
+    sender: Caller | None = None,
+    version_count: int | None = None,
+) -> Mapping[str, str]:
+    """Return the reviewers whose decisions are rejected, with reasons.
 
-    def __init__(self, transaction: Transaction, state: RolloutState) -> None:
-        self._transaction, self._state = transaction, state
-
-    def find_faults(
-        self,
-        decisions: Iterable[Decision],
-        new_versions: Iterable[str] = (),
-        sender: Caller | None = None,
-        version_count: int | None = None,
-    ) -> Mapping[str, str]:
-        """Return the reviewers whose decisions are rejected, with reasons.
-
-        `new_versions` are those of the batch, which may not be stored; `sender` is who sent it;
-        `version_count` says how many are stored: more than the state has came after it.
-        """
-        reviewers = {decision.reviewer for decision in decisions}
-        if not reviewers:
-            return {}
-        state = self._state
-        names = {*state.versions, *state.scope.versions, *new_versions}
-        if version_count not in {None, len(state.versions)}:
-            names |= VersionStore(self._transaction, state.rollout).list_names()
-        versions = frozenset(map(fold_name, names))
-        access_head = None if sender is None else sender.access_head
-        roles = find_role_holders(self._transaction, state.rollout, access_head)
-        accounts = {name for name, role in roles.items() if role != REVIEWER}
-        if (
-            sender is not None
-            and sender.is_service_account
-            and sender.has_permission_somewhere(Permission.SEND_PREDICTIONS, state.rollout.name)
-        ):
-            accounts |= {sender.name}
-        faults = {name: find_reviewer_fault(name, versions, accounts) for name in reviewers}
-        if sender is not None:  # who decided a case is not asked: anybody could keep it from them
-            people = {*map(fold_name, roles.keys() - accounts - {sender.name})}
-            faults |= {
-                name: SPEAKS_FOR_USER.format(name)
-                for name in reviewers
-                if fold_name(name) in people
-                and state.policy.evidence.find_account_kind(sender.name, name) == UNNAMED
-            }
-        return {name: fault for name, fault in faults.items() if fault}
+    `new_versions` are those of the batch, which may not be stored; `sender` is who sent it;
+    `version_count` says how many are stored: more than the state has came after it.
+    """
+    reviewers = {decision.reviewer for decision in decisions}
+    if not reviewers:
+        return {}
+    names = {*state.versions, *state.scope.versions, *new_versions}
+    if version_count not in {None, len(state.versions)}:
+        names |= VersionStore(transaction, state.rollout).list_names()
+    versions = frozenset(map(fold_name, names))
+    access_head = None if sender is None else sender.access_head
+    roles = find_role_holders(transaction, state.rollout, access_head)
+    accounts = {name for name, role in roles.items() if role != REVIEWER}
+    if (
+        sender is not None
+        and sender.is_service_account
+        and sender.has_permission_somewhere(Permission.SEND_PREDICTIONS, state.rollout.name)
+    ):
+        accounts |= {sender.name}
+    faults = {name: find_reviewer_fault(name, versions, accounts) for name in reviewers}
+    if sender is not None:  # who decided a case is not asked: anybody could keep it from them
+        people = {*map(fold_name, roles.keys() - accounts - {sender.name})}
+        faults |= {
+            name: SPEAKS_FOR_USER.format(name)
+            for name in reviewers
+            if fold_name(name) in people
+            and state.policy.evidence.find_account_kind(sender.name, name) == UNNAMED
+        }
+    return {name: fault for name, fault in faults.items() if fault}
 
 
 ITEMS_PER_TRANSACTION = 3_000  # which may delay a stop
@@ -466,8 +460,9 @@ class _Batch:
         if not decisions:
             return
         versions = {prediction.version for prediction in self._select(Prediction).values()}
-        check = ReviewerCheck(self._transaction, self._state)
-        faults = check.find_faults(decisions.values(), versions, caller, version_count)
+        faults = find_reviewer_faults(
+            self._transaction, self._state, decisions.values(), versions, caller, version_count
+        )
         for position, decision in decisions.items() if faults else ():
             if fault := faults.get(decision.reviewer):
                 self._reject(position, build_rejected_record(decision, fault))

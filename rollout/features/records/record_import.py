@@ -59,7 +59,7 @@ from rollout.engine.records.records import (
 from rollout.engine.records.reviews import BLIND
 from rollout.features.records.action_authorization import UNAUTHORIZED, authorize_actions
 from rollout.features.records.decision_places import DecisionPlaces, describe_missing_case
-from rollout.features.records.ingest import ReviewerCheck
+from rollout.features.records.ingest import find_reviewer_faults
 from rollout.features.records.unauthorized_actions import (
     report_clock_ahead,
     report_unauthorized_actions,
@@ -253,10 +253,9 @@ def _store_batch(
     source = None if senders is None else IMPORTS
     store = RecordStore(transaction, state.rollout)
     in_order = sorted(batch, key=lambda item: (item[0] is None, item[0] or at))
-    check = ReviewerCheck(transaction, state)
     records = [record for _, record in in_order]
     decisions = select_kind(records, Decision)
-    faults = check.find_faults(decisions)
+    faults = find_reviewer_faults(transaction, state, decisions)
     sent = {case.key for case in select_kind(records, Case)}
     placed = DecisionPlaces(transaction, state, at).list_placed({d.key for d in decisions} - sent)
     unplaced = {d.key for d in decisions} - sent - placed
