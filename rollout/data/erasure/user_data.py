@@ -49,52 +49,11 @@ from rollout.engine.records.records import Decision, Personal, RecordField
 ROWS_PER_READ: Final = 500
 
 
-class LedgerMentions:
-    """The entries that name one user, who is an id in them as every other user."""
-
-    def __init__(self, transaction: Transaction, name: str) -> None:
-        self._transaction = transaction
-        self.account = Accounts(transaction).find_ids([name]).get(name, "")
-
-    def iterate_entries(self, number: int) -> Iterator[Mapping[str, Any]]:
-        """Yield the entries of the ledger with this number, one for each of their texts.
-
-        What another user typed is left out: it may name others.
-        """
-        same_entry = (ledger_texts.c.rollout == ledger.c.rollout) & (
-            ledger_texts.c.revision == ledger.c.revision
-        )
-        if not self.account:
-            return
-        is_mentioned = ledger.c.body.contains(json.dumps(self.account), autoescape=True)
-        query = (
-            select(ledger, ledger_texts.c.text)
-            .select_from(ledger.join(ledger_texts, same_entry, isouter=True))
-            .where(
-                ledger.c.rollout == number,
-                or_(ledger.c.actor == self.account, is_mentioned),
-            )
-            .order_by(ledger.c.revision)
-            .execution_options(yield_per=ROWS_PER_READ)
-        )
-        for row in self._transaction.execute(query).mappings():
-            fields = self._read_fields(row)
-            is_own = row["actor"] == self.account
-            if is_own or _has_text(fields, self.account):
-                yield {
-                    "revision": row["revision"],
-                    "at": row["at"],
-                    "kind": row["kind"],
-                    "by": row["actor"],
-                    "fields": fields,
-                    "text": row["text"] if is_own or not is_account_id(row["actor"]) else None,
-                }
-
-    def _read_fields(self, row: RowMapping) -> Mapping[str, Any]:
-        """Return the entry's fields, without the texts beside it."""
-        fields = read_body(row["kind"], json.loads(row["body"]))
-        texts = TEXT_FIELDS[row["kind"]]
-        return {key: value for key, value in fields.items() if value or key not in texts}
+def _read_fields(row: RowMapping) -> Mapping[str, Any]:
+    """Return an entry's fields, without the texts beside it."""
+    fields = read_body(row["kind"], json.loads(row["body"]))
+    texts = TEXT_FIELDS[row["kind"]]
+    return {key: value for key, value in fields.items() if value or key not in texts}
 
 
 def _has_text(value: Any, text: str) -> bool:
@@ -170,12 +129,12 @@ class UserData:
         self._transaction = transaction
         self._name = name
         self._spellings = spellings
-        self._mentions = LedgerMentions(transaction, name)
+        self._account = Accounts(transaction).find_ids([name]).get(name, "")
 
     def iterate_account(self) -> Iterator[DataRow]:
         """Yield the account, its roles, identities, sessions and keys, without secrets."""
-        if self._mentions.account:
-            yield {"table": "account_names", "account": self._mentions.account}
+        if self._account:
+            yield {"table": "account_names", "account": self._account}
         yield from self._iterate_pending_stops()
         stored_users = Users(self._transaction)
         user = stored_users.find(self._name)
@@ -217,9 +176,40 @@ class UserData:
         yield from self.iterate_ledger(rollout.number, rollout.name)
 
     def iterate_ledger(self, number: int = ACCESS_LEDGER, rollout: str = "") -> Iterator[DataRow]:
-        """Yield the ledger's entries by or about the user; others stand as ids."""
-        for entry in self._mentions.iterate_entries(number):
-            yield {"table": "ledger", "rollout": rollout, **entry}
+        """Yield the ledger's entries by or about the user, one for each of their texts.
+
+        Others stand as ids. What another user typed is left out: it may name others.
+        """
+        same_entry = (ledger_texts.c.rollout == ledger.c.rollout) & (
+            ledger_texts.c.revision == ledger.c.revision
+        )
+        if not self._account:
+            return
+        is_mentioned = ledger.c.body.contains(json.dumps(self._account), autoescape=True)
+        query = (
+            select(ledger, ledger_texts.c.text)
+            .select_from(ledger.join(ledger_texts, same_entry, isouter=True))
+            .where(
+                ledger.c.rollout == number,
+                or_(ledger.c.actor == self._account, is_mentioned),
+            )
+            .order_by(ledger.c.revision)
+            .execution_options(yield_per=ROWS_PER_READ)
+        )
+        for row in self._transaction.execute(query).mappings():
+            fields = _read_fields(row)
+            is_own = row["actor"] == self._account
+            if is_own or _has_text(fields, self._account):
+                yield {
+                    "table": "ledger",
+                    "rollout": rollout,
+                    "revision": row["revision"],
+                    "at": row["at"],
+                    "kind": row["kind"],
+                    "by": row["actor"],
+                    "fields": fields,
+                    "text": row["text"] if is_own or not is_account_id(row["actor"]) else None,
+                }
 
     def _iterate_access_rows(self, user: StoredUser) -> Iterator[DataRow]:
         """Yield links and resets of or by the user; others stand as ids."""
@@ -242,11 +232,11 @@ class UserData:
 
     def _iterate_sent_records(self, rollout: Rollout) -> Iterator[DataRow]:
         """Yield the records that the user sent, without those of their own decisions."""
-        if not self._mentions.account:
+        if not self._account:
             return
         for table in TABLES.values():
             query = select(table.c.case_id, table.c.revision, table.c.received_at).where(
-                table.c.rollout == rollout.number, table.c.sender == self._mentions.account
+                table.c.rollout == rollout.number, table.c.sender == self._account
             )
             if table is decisions:
                 query = query.where(decisions.c.reviewer.not_in(self._spellings))
