@@ -10,7 +10,7 @@ TRIES :=# --reruns 1: a second try is named in the summary; more than three fail
 UNUSED := --snapshot-warn-unused# some snapshots belong to tests of other parts; test-all is strict
 unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it
 
-.PHONY: help demo demos ratchets test test-sample test-all lint check bench curves spark faults coverage demo-soak docs lock bom advisories clean
+.PHONY: help demo demos ratchets test test-sample test-all lint lowest check bench curves spark faults coverage demo-soak docs lock bom advisories clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -58,6 +58,13 @@ lint: .venv/dev ## ruff, mypy, import contracts, names, measured outcomes older 
 	$(BIN)/python tools/check_names.py
 	$(BIN)/python tools/ratchets.py >/dev/null
 	$(BIN)/python -m tests.faults.outcomes
+
+lowest: ## the fast tests on the oldest versions that pyproject.toml allows, in an environment of their own
+	$(PYTHON) -m venv .venv/lowest
+	.venv/lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@index=$$(.venv/lowest/bin/python -m pip config get global.index-url 2>/dev/null); index=$${PIP_INDEX_URL:-$$index}; \
+	.venv/lowest/bin/uv pip install --python .venv/lowest/bin/python --quiet $${index:+--default-index "$$index"} --resolution lowest-direct -e '.[dev]'
+	$(subst $(BIN),.venv/lowest/bin,$(PYTEST)) -m fast -W ignore::DeprecationWarning --ignore tests/tools/test_dependencies.py
 
 check: lint test-all ## everything, to run before an issue is called resolved
 

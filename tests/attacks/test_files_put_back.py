@@ -1,6 +1,7 @@
 """A backup is put in the file's place under a running service: it answers from what is there."""
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def put_back(url, backup):
 def backup(url, database, tmp_path):
     """Return a copy from before the bears were stopped."""
     field.autonomous(database)
-    with database.engine.raw_connection() as connection:
+    with closing(database.engine.raw_connection()) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")
     copy = tmp_path / "backup.db"
     shutil.copy(path_of(url), copy)

@@ -289,7 +289,7 @@ def encode_integers(column: NDArray[Any]) -> bytes:
     return bytes([values.itemsize]) + count_part + wide_part + zlib.compress(values.tobytes(), 1)
 
 
-def _find_wide(differences: Ints, limits: np.iinfo[Any]) -> Ints:
+def _find_wide(differences: Ints, limits: "np.iinfo[Any]") -> Ints:
     """Return the positions of the differences outside of a type's limits."""
     return np.flatnonzero((differences < limits.min) | (differences > limits.max))
 
