@@ -39,10 +39,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from rollout.data.database.bulk import (
-    build_insert,
-    fetch_rows,
-)
+from rollout.data.database.bulk import build_insert, fetch_rows
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore

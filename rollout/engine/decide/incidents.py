@@ -107,13 +107,9 @@ def is_over_limit(command: OpenIncident, scope: Scope) -> bool:
 
 def has_room(scope: Scope, kind: str, cell: Cell | None) -> bool:
     """Return whether a further incident of a kind may be open in a cell."""
-    return (
-        sum(
-            incident.kind == kind and incident.cell == cell
-            for incident in scope.open_incidents.values()
-        )
-        < MAX_OPEN_INCIDENTS
-    )
+    open_incidents = scope.open_incidents.values()
+    open_count = sum(each.kind == kind and each.cell == cell for each in open_incidents)
+    return open_count < MAX_OPEN_INCIDENTS
 
 
 def _is_open(command: OpenIncident, scope: Scope) -> bool:

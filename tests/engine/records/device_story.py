@@ -36,6 +36,14 @@ ANA = DECISION | {"reviewer": "ana", "device": "tablet 7"}
 BO = DECISION | {"reviewer": "bo", "device": "Ana's old phone"}
 
 
+def asking(database):
+    """Return a client of the ramps' service on a new database."""
+    apply_policy(database, POLICY, Actor("zoe"), NOON)
+    users.create_first_admin(database, "ada", at=NOON)
+    service = build_service(database, Doorkeeper(), ManualClock(NOON), entropy=bytes)
+    return Asking(create_app(service))
+
+
 def send(client, *items):
     body = client.by("ingest").post(RECORDS, json={"items": items}).json()
     return [(item["status"], item["reason"]) for item in body["items"]]
@@ -61,10 +69,7 @@ def find_edits(database, rollout):
 
 
 def tell(database):
-    apply_policy(database, POLICY, Actor("zoe"), NOON)
-    users.create_first_admin(database, "ada", at=NOON)
-    service = build_service(database, Doorkeeper(), ManualClock(NOON), entropy=bytes)
-    with Asking(create_app(service)) as client:
+    with asking(database) as client:
         with database.begin_read() as transaction:
             rollout = Rollouts(transaction).find("ramps")
         story = {
@@ -82,15 +87,16 @@ def tell(database):
         return story | {"erased": sorted(map(str, read_devices(client).values()))}
 
 
-def main():
+def print_story(tell_story):
+    """Print what a story says of a new database."""
     with (
         tempfile.TemporaryDirectory() as folder,
         fresh("sqlite", Path(folder), reused=False) as url,
         closing(Database(url)) as database,
     ):
-        json.dump(tell(database), sys.stdout)
+        json.dump(tell_story(database), sys.stdout)
     close_templates()
 
 
 if __name__ == "__main__":
-    main()
+    print_story(tell)

@@ -1,28 +1,13 @@
 """What a copy in which records have personal fields does with them, as JSON."""
 
-import json
-import sys
-import tempfile
-from contextlib import closing
-from pathlib import Path
-
-from api.app import create_app
 from api.records.case_text import list_further_fields
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.database.session import Database
 from rollout.data.erasure.user_data import UserData
-from rollout.engine.decide.commands import Actor
 from rollout.engine.records.records import Case, Outcome
-from rollout.features.access import users
 from rollout.features.erasure.erasure import erase_name
-from rollout.live.clock import ManualClock
-from rollout.live.policy_application import apply_policy
-from rollout.live.service import build_service
-from tests.api.conftest import Asking, Doorkeeper
-from tests.data.databases import close_templates, fresh
-from tests.engine.records.device_story import CASE, DECISION, send
+from tests.engine.records.device_story import CASE, DECISION, asking, print_story, send
 from tests.factories import NOON
-from tests.features.erasure.test_name_erasure import POLICY, REQUEST
+from tests.features.erasure.test_name_erasure import REQUEST
 from tests.features.erasure.traces import find_traces
 
 OUTCOME = {"kind": "outcome", "key": "c1", "at": "2027-05-01T12:00Z"}
@@ -42,10 +27,7 @@ def export_records(database, name):
 
 
 def tell(database):
-    apply_policy(database, POLICY, Actor("zoe"), NOON)
-    users.create_first_admin(database, "ada", at=NOON)
-    service = build_service(database, Doorkeeper(), ManualClock(NOON), entropy=bytes)
-    with Asking(create_app(service)) as client:
+    with asking(database) as client:
         sent = [status for status, _ in send(client, *SENT)]
         rows = export_records(database, "ana")
         answer = client.by("viewer").get("/v1/rollouts/ramps/cases/c1").json()
@@ -66,15 +48,5 @@ def tell(database):
         return story | {"after": find_traces(database, "ana")}
 
 
-def main():
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        fresh("sqlite", Path(folder), reused=False) as url,
-        closing(Database(url)) as database,
-    ):
-        json.dump(tell(database), sys.stdout)
-    close_templates()
-
-
 if __name__ == "__main__":
-    main()
+    print_story(tell)
