@@ -26,6 +26,7 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
+    case,
     select,
     type_coerce,
     union,
@@ -369,6 +370,7 @@ def build_outcome_frames(
                 for kind, sender in sources
             ],
             OUTCOME_FAULT: [NOT_NAMED if kind == UNNAMED else None for kind, _ in sources],
+            "received_at": columns["received_at"],
         }
         return pl.DataFrame(values, schema=schema)
 
@@ -575,15 +577,14 @@ class StoredHistory(RolloutRepository):
         }
 
     def find_recent_cases(self, since: datetime) -> set[int]:
-        """Return the cases with a record since a time.
-
-        The record's own time is compared.
-        """
+        """Return the cases with a record since a time, by its own time; or with a harm received."""
+        receipts = case((outcomes.c.harm.is_not(None), outcomes.c.received_at))
         times_by_table = (
             (cases, cases.c.occurred_at),
             (predictions, predictions.c.at),
             (decisions, decisions.c.submitted_at),
             (outcomes, outcomes.c.at),
+            (outcomes, receipts),
         )
         queries = (
             select(table.c.case_id).where(table.c.rollout == self._rollout.number, at >= since)

@@ -154,7 +154,11 @@ UNSOURCED_SCHEMA: Schema = {
 
 OUTCOME_SOURCE, OUTCOME_FAULT = "source", "source_fault"
 """Columns of stored outcomes: where each came from, and why it is no evidence to widen, or null."""
-OUTCOME_SOURCE_SCHEMA: Schema = {OUTCOME_SOURCE: pl.String(), OUTCOME_FAULT: pl.String()}
+OUTCOME_SOURCE_SCHEMA: Schema = {
+    OUTCOME_SOURCE: pl.String(),
+    OUTCOME_FAULT: pl.String(),
+    "received_at": INSTANT,
+}
 
 OWN_PREDICTION_SCHEMA: Schema = {"case_key": pl.String(), OUTCOME_SOURCE: pl.String()}
 """Schema of `RecordFrames.own_predictions`: a predicted case, and the account that predicted it."""

@@ -93,17 +93,24 @@ def list_values(records: RecordFrames, outcome_id: str) -> pl.DataFrame:
 def list_harms(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame:
     """Return case_key, harm and at of the harms that hold; a case may have several.
 
+    A harm is known from its first report on, since a source last took one back: not before that was
+    received, whatever time it states. A later report of the same harm is no second one.
+
     The newest revision of a source holds, with or without a harm. A later revision of no source
     may add a harm, so it replaces none. `cases` has case_key and unit of all cases.
     """
     frames = [records.earlier_outcomes, records.outcomes]
-    revisions = _join_revisions(frames, harm=pl.col("harm"), at=pl.col("at"))
+    known_at = pl.max_horizontal("at", "received_at")
+    revisions = _join_revisions(frames, harm=pl.col("harm"), at=known_at)
     revisions = revisions.join(
         cases.select("case_key", "unit"), on="case_key", maintain_order="left"
     )
     newest_sourced = pl.when(IS_SOURCED).then("order").max().over("case_key")
+    taken_back = pl.when(IS_SOURCED, pl.col("harm").is_null()).then("order").max().over("case_key")
     return (
         mark_own_predictions(revisions, records, cases)
+        .filter(pl.col("order") >= pl.coalesce(taken_back, 0))
+        .with_columns(at=pl.col("at").cum_min().over("case_key", "harm"))
         .filter(pl.col("order") >= pl.coalesce(newest_sourced, 0))
         .drop_nulls("harm")
         .select("case_key", "harm", "at")
@@ -121,8 +128,9 @@ def _join_revisions(frames: list[pl.DataFrame], **columns: pl.Expr) -> pl.DataFr
 
 def _add_sources(frame: pl.DataFrame) -> pl.DataFrame:
     """Return outcomes with the columns of sources, empty for those of files."""
-    missing = [name for name in OUTCOME_SOURCE_SCHEMA if name not in frame.columns]
-    return frame.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
+    kinds = OUTCOME_SOURCE_SCHEMA.items()
+    missing = [pl.lit(None, kind).alias(name) for name, kind in kinds if name not in frame.columns]
+    return frame.with_columns(missing)
 
 
 def resolve_outcome_units(
