@@ -104,7 +104,7 @@ def describe_trigger(impact: IncidentImpact) -> tuple[str, ...]:
     cell = (incident.site, incident.window)
     return (
         incident.reason,
-        *(_describe_guard(impact.guard) if incident.kind == ALARM.name else ()),
+        *(_describe_guard(impact.guard, incident.effect) if incident.kind == ALARM.name else ()),
         *(
             (describe_unopened_incidents(incident.kind, *cell, incident.unopened),)
             if incident.unopened
@@ -188,7 +188,7 @@ def _get_stage_level(stage: str, policy: Policy) -> int:
     )
 
 
-def _describe_guard(guard: Guard | None) -> Iterator[str]:
+def _describe_guard(guard: Guard | None, effect: str) -> Iterator[str]:
     if guard is None:
         yield "The policy no longer has this guard."
         return
@@ -203,7 +203,7 @@ def _describe_guard(guard: Guard | None) -> Iterator[str]:
             "Counted since the stage began, or since the guard's last alarm. The guard trips on a"
             " recent rise, so the whole share may still be within the threshold."
         )
-    if guard.reach != "cell":
+    if guard.reach != "cell" and effect == "narrowed":
         yield f"It applies to the whole {guard.reach}."
 
 

@@ -18,7 +18,7 @@ from rollout.engine.decide.commands import (
     StopAfterRollback,
     Tick,
 )
-from rollout.engine.decide.incident_kinds import ALARM, LEDGER_ROLLED_BACK
+from rollout.engine.decide.incident_kinds import ALARM, LATE, LEDGER_ROLLED_BACK, name_late
 from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.scope import AttemptYear, CellState, Scope
 from rollout.engine.decide.stops import list_unstopped_cells
@@ -76,6 +76,11 @@ def apply_alarms(pending: PendingEvents, tick: Tick) -> None:
     )
     for alarm in alarms:
         _apply_alarm(pending, alarm, failed_cells, tuple(_list_slice_alarms(alarm, alarms)))
+    harms = (i for i in pending.scope.open_incidents.values() if i.fact == HARM_FACT)
+    open_harms = {(harm.cell, harm.version) for harm in harms}
+    for alarm in _list_late_harms(pending, tick):
+        if (alarm.cell, alarm.version) not in open_harms:  # else it is told once that is read
+            _open_alarm_incident(pending, alarm, LATE)
 
 
 def _list_alarms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
@@ -88,6 +93,14 @@ def _list_alarms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
                     alarms = (store_alarm(guard, reading),)
                     calm_floors = _list_calm_floors(pending.policy, evidence, guard)
                     yield _GuardAlarm(cell, version, guard, alarms, calm_floors)
+
+
+def _list_late_harms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
+    for cell, version in tick.evidence:
+        for guard in pending.policy.list_guards(cell) if cell in pending.policy.cell_set else ():
+            reading = tick.evidence[cell, version].guards.get(name_late(guard.id))
+            if reading is not None and reading.is_alarm:
+                yield _GuardAlarm(cell, version, guard, (store_alarm(guard, reading),), frozenset())
 
 
 def store_alarm(guard: Guard, reading: GuardReading) -> StoredAlarm:

@@ -64,6 +64,19 @@ class IncidentKind:
         return self.is_single or (about == other and bool(about or self.about == "instant"))
 
 
+LATE: Final = "late"
+"""The effect of an alarm on harm that has nothing to narrow: see `name_late`."""
+
+
+def name_late(guard_id: str) -> str:
+    """Return under which id a guard's late harms are read.
+
+    These are harms of cases on which the version acted before its present grants began, or before
+    the guard last narrowed. They narrow nothing, and a person has to know of them.
+    """
+    return f"{LATE} {guard_id}"
+
+
 RESUME: Final = "Then propose a resume. It needs the approvals of the highest gate that comes back."
 ALARM: Final = IncidentKind(
     "alarm",
@@ -77,6 +90,12 @@ ALARM: Final = IncidentKind(
             "Grants are withheld, not ended: humans decide until the measure recovers.",
         ),
         IncidentEffect("reported", "Nothing was narrowed: this guard only reports."),
+        IncidentEffect(
+            LATE,
+            "Nothing was narrowed: the model acted on the case before it last lost this cell, or"
+            " before its grants began.",
+            ("Find out whether the version may act elsewhere. Stop cells where it may not.",),
+        ),
     ),
     has_command=False,
 )

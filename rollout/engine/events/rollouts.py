@@ -7,7 +7,12 @@ from datetime import datetime
 from itertools import product
 from types import MappingProxyType
 
-from rollout.engine.decide.incident_kinds import get_incident_kind, list_kinds_about
+from rollout.engine.decide.incident_kinds import (
+    LATE,
+    get_incident_kind,
+    list_kinds_about,
+    name_late,
+)
 from rollout.engine.decide.scope import (
     NO_VALUES,
     NOTHING_AGAINST,
@@ -347,16 +352,16 @@ class IncidentOpened(OfCell, LedgerEvent):
             key = (self.cell, self.version)
             previous = builder.cell_values.get(key, NO_VALUES)
             builder.cell_values[key] = replace(previous, reported=previous.reported | {self.about})
-        if self.effect == "reported" and self.cell is not None:
+        if self.effect in {"reported", LATE} and self.cell is not None:
             state = builder.get_cell_state(self.cell, self.version)
             since = builder.get_effective_time()
-            builder.change_cell_state(
-                self.cell,
-                self.version,
-                reported_guards=state.reported_guards | {self.guard},
-                detectors=state.detectors.add_alarm(self.guard, state.changed_at, since),
-                last_alarms=add_entry(state.last_alarms, self.guard, since),
-            )
+            guard = name_late(self.guard) if self.effect == LATE else self.guard
+            state = replace(state, last_alarms=add_entry(state.last_alarms, guard, since))
+            if self.effect == "reported":
+                detectors = state.detectors.add_alarm(guard, state.changed_at, since)
+                reported_guards = state.reported_guards | {guard}
+                state = replace(state, reported_guards=reported_guards, detectors=detectors)
+            builder.set_cell_state(self.cell, self.version, state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

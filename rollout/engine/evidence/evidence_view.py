@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from rollout.engine.decide.incident_kinds import name_late
 from rollout.engine.decide.widening_steps import find_acting_index
 from rollout.engine.evidence.gate_series import (
     GateSeries,
@@ -45,7 +46,7 @@ from rollout.engine.evidence.unit_arrays import (
     unite_ascending,
 )
 from rollout.kernel.calendar.instants import FIRST_SLOT, LAST_SLOT, find_slot_after
-from rollout.kernel.measures import Condition, MeasureKey, Statistic
+from rollout.kernel.measures import Condition, MeasureKey, Statistic, Watch
 from rollout.kernel.policy.cell_evidence import (
     EvidenceCounts,
     SliceCounts,
@@ -399,14 +400,18 @@ class EvidenceView:
 
     @cached_property
     def guard_series(self) -> dict[str, GuardSeries]:
-        """Return the readings of each guard; none without grants."""
-        if not self.state.grants:
+        """Return the readings of each guard; without grants of late harms alone."""
+        if not self.state.grants and not self.stage_history.ever_left_shadow:
             return {}
-        if self.floor_views:  # that of the acting floor alone may act
+        if self.state.grants and self.floor_views:  # that of the acting floor alone may act
             return self.floor_views[find_acting_index(self.policy, self.state)].guard_series
         evidence = GuardEvidence(self)  # large, and the series hold what is read of it
         guards = self.policy.list_guards(self.cell)
-        return {guard.id: evidence.compute_series(guard) for guard in guards}
+        harm_guards = (g for g in guards if g.condition.measure.watch is Watch.HARMS)
+        late = {name_late(guard.id): evidence.compute_late_series(guard) for guard in harm_guards}
+        if not self.state.grants:
+            return late
+        return {guard.id: evidence.compute_series(guard) for guard in guards} | late
 
 
 BATCH_SIZE: Final = 20

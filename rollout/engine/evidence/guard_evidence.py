@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from rollout.engine.decide.incident_kinds import name_late
 from rollout.engine.evidence.guard_series import (
     compute_detector_series,
     compute_drift_series,
@@ -103,6 +104,17 @@ class GuardEvidence:
         )
         is_kept = occurred_slots >= self._view.find_first_slot(self._find_harm_start(guard))
         return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self._policy)
+
+    def compute_late_series(self, guard: Guard) -> GuardSeries:
+        """Return the harms that `name_late` is about, since the guard's last alarm."""
+        version, state = self._view.version, self._state
+        slots, occurred, is_bad = self._feeds.read_answers(self._cell, version, guard)
+        is_kept = self._stage_history.find_own_levels(version, occurred) > 0
+        if state.grants:
+            is_kept &= occurred < self._view.find_first_slot(self._find_harm_start(guard))
+        for guard_id in {guard.id, name_late(guard.id)} & state.last_alarms.keys():
+            is_kept &= slots > find_slot_before(state.last_alarms[guard_id], self._policy.tick)
+        return compute_share_series(guard, slots[is_kept], is_bad[is_kept], self._policy)
 
     def _compute_stream_series(self, guard: Guard) -> GuardSeries:
         """Return the readings of a guard on slices or drift.

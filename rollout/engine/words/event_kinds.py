@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from rollout.engine.decide.incident_kinds import LATE
 from rollout.engine.words.event_text import EventDescription
 
 EventGroups = Mapping[str, tuple[str, tuple[str, ...]]]
@@ -118,5 +119,5 @@ def find_tone(kind: str) -> str:
 def is_in_timeline(event: EventDescription) -> bool:
     """Return whether the timeline shows an event; incidents only without another effect."""
     if event.kind == "IncidentOpened":
-        return event.effect == "reported"
+        return event.effect in {"reported", LATE}
     return event.kind in TIMELINE_KINDS

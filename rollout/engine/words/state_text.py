@@ -221,6 +221,7 @@ INCIDENT_EFFECTS: Final[Mapping[str, StateText]] = MappingProxyType(
         "narrowed": StateText("bad", "Narrowed", "was narrowed"),
         "suspended": StateText("suspended", "Suspended", "was suspended"),
         "reported": StateText("warn", "Reported", "is reported by a guard"),
+        "late": StateText("bad", "Late harm", "has a harm that came late"),
     }
 )
 """What an alarm caused."""

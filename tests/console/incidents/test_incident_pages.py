@@ -20,7 +20,12 @@ from rollout.engine.decide.commands import (
     StopAfterRollback,
     StopChangedCells,
 )
-from rollout.engine.decide.incident_kinds import INCIDENT_KINDS, IncidentEffect, IncidentKind
+from rollout.engine.decide.incident_kinds import (
+    INCIDENT_KINDS,
+    IncidentEffect,
+    IncidentKind,
+    name_late,
+)
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.decide.scope import build_initial_state
 from rollout.features.incidents.incident_causes import load_detector_course
@@ -37,7 +42,7 @@ from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.words import say_cause
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command
-from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
+from tests.api.bears import CREEK, LAKE, POLICY, founded, scope_of, tick, widened
 from tests.console.divergences.divergence_rows import count
 from tests.console.told_cases import newcomer
 from tests.factories import HOUR, MET, MINUTE, NOON, TICK
@@ -247,6 +252,24 @@ def test_each_kind_has_a_page_from_its_declaration(browser, service, kind):
         assert sentence in words
     assert "`" not in text.split("<main")[1].split("<aside")[0]
     assert ("Verify the ledger" in text) == kind.leads_to_ledger
+
+
+def test_a_late_harm_says_that_nothing_was_narrowed_and_what_to_find_out(browser, service):
+    line = "guards:\n  - {measure: harm, at_most: 0, over: 7d, then: shadow, reach: rollout}\n"
+    text = POLICY.replace("guards:\n", line)
+    founded(service.database, NOON - HOUR)
+    apply_policy(service.database, text, Actor("zoe"), NOON - HOUR)
+    guards = parse_policy(text).list_guards(CREEK)
+    (guard,) = (guard for guard in guards if guard.condition.measure.name == "harm")
+    reading = GuardReading(is_alarm=True, value=1, records=1)
+    late = replace(MET, guards={name_late(guard.id): reading})
+    tick(service.database, NOON + TICK, cells=(CREEK,), of=late)
+    text = html.unescape(browser.as_("ana").page(PATH))
+    assert "Incident I-1: creek · day has a harm that came late" in text
+    assert "Nothing was narrowed: the model acted on the case before" in text
+    assert "Stop cells where it may not." in text
+    assert "It applies to the whole rollout" not in text
+    assert "Late harm" in browser.as_("ana").page("/incidents")
 
 
 def test_a_kind_that_is_declared_is_opened_and_has_a_page(browser, service, monkeypatch):

@@ -7,9 +7,11 @@ import pytest
 
 from rollout.engine.decide.approvals import build_track_record
 from rollout.engine.decide.commands import AcknowledgeIncident, Actor, ApproveProposal, Tick
+from rollout.engine.decide.incident_kinds import name_late
 from rollout.engine.decide.proposals import list_proposal_holds
 from rollout.engine.events import FactsConfirmed, ProposalRaised, ProposalVoided, Widened
 from rollout.kernel.errors import EvidenceChangedError, NotEligibleError
+from rollout.kernel.policy.cell_evidence import GuardReading
 from tests.factories import (
     BO,
     CREEK,
@@ -23,6 +25,7 @@ from tests.factories import (
     LAKE_NIGHT,
     MET,
     NOON,
+    NOTHING,
     QUALITY,
     RolloutDriver,
     alarm,
@@ -216,3 +219,19 @@ def test_track_record_lists_facts_of_all_cells_and_unauthorized_actions_of_one_s
     assert record.facts[0].acknowledged_at == rollout.at
     assert (record.values_met, record.values_mistaken) == (3, 1)
     assert [fact.incident for fact in record.list_facts("quality")] == ["I-2"]
+
+
+def test_a_late_harm_where_nothing_is_granted_holds_its_version_and_narrows_nothing():
+    harm = replace(CELL_HARM, reach="rollout", then="shadow")
+    rollout = supervised(policy(guards=(QUALITY, harm)), "v1", "v2")
+    rollout.narrow()
+    hill = rollout.raised(LAKE)
+    rollout.approve(hill, BO, DAN)
+    reading = GuardReading(is_alarm=True, value=1, records=1)
+    late = {CREEK: replace(NOTHING, guards={name_late(harm.id): reading})}
+    assert kinds(rollout.tick(late)) == ["IncidentOpened"]
+    assert hold_kinds(rollout, hill) == ["facts", "harm"]
+    assert kinds(rollout.tick(late)) == []  # told already, until somebody has read it
+    acknowledge(rollout)
+    again = rollout.tick(late)
+    assert [(e.effect, e.version, e.cell, e.fact) for e in again] == [("late", "v1", CREEK, "harm")]

@@ -251,6 +251,45 @@ def test_harm_is_remembered_through_a_renewal():
     assert [e.at for e in moves(replayed, "Narrowed")] == [hour(101)]
 
 
+def list_late_harms(replayed):
+    return [e.at for e in moves(replayed, "IncidentOpened") if e.effect == "late"]
+
+
+ONE_STAGE = replace(LADDER, stages=THREE[:1], gates=LADDER.gates[:1])
+TOLD_LATE = outcomes(
+    ("c100", "bite", 104),  # narrows; the model acted on c90 and c91 before that
+    ("c2", "bite", 105),  # people decided
+    ("c90", "bite", 106),
+    ("c90", "bite", 110),  # again: nothing new
+    ("c106", "bite", 112),  # people decided again
+    ("c91", "scratch", 500),
+)
+
+
+@pytest.mark.parametrize("then", ["shadow", "one-stage", "report"])
+def test_each_harm_of_a_case_that_the_model_acted_on_is_told(then):
+    guards = (a_guard("harm", 0, then, over=48 * HOUR),)
+    history = history_of(agreeing(range(600)), outcome_rows=TOLD_LATE)
+    replayed = run(replace(ONE_STAGE, guards=guards), history)
+    told = moves(replayed, "IncidentOpened")
+    assert all(e.fact == "harm" and e.version == "v1" for e in told)
+    if then == "report":  # in alarm until two days after the last of them
+        assert [e.at for e in told] == [hour(104), hour(500)]
+    else:
+        assert [e.at for e in told] == [hour(104), hour(106), hour(500)]
+        assert list_late_harms(replayed) == [hour(106), hour(500)]
+        assert len(moves(replayed, "Narrowed")) == 1
+
+
+def test_a_late_harm_waits_for_the_reader_of_an_earlier_harm():
+    guards = (a_guard("harm", 0, "shadow", over=480 * HOUR),)
+    history = history_of(agreeing(range(600)), outcome_rows=TOLD_LATE)
+    course = replace(AT_ONCE, approval_delay=20 * HOUR)
+    replayed = run(replace(ONE_STAGE, guards=guards), history, course)
+    assert list_late_harms(replayed) == [hour(124), hour(500)]
+    assert not [e for e in moves(replayed, "Widened") if hour(104) <= e.at < hour(144)]
+
+
 # Audits
 
 
