@@ -1,11 +1,18 @@
 """A harm is known from when it was first received, whatever time its sender states."""
 
+from dataclasses import replace
 from datetime import timedelta
+
+import pytest
 
 from rollout.engine.records.records import Outcome
 from rollout.kernel.calendar.instants import Cell, find_slot_after
+from rollout.kernel.policy_files.reader import parse_policy
+from tests.chance import list_unsealed_events
+from tests.engine.slots.stories import a_history
 from tests.factories import HOUR, MINUTE
 from tests.live.guarded_shop import Shop
+from tests.live.test_live import BY_CASE, STORY, decide_live_and_replayed
 
 
 def read_harms(shop):
@@ -49,3 +56,13 @@ def test_a_harm_that_its_source_took_back_counts_again_from_its_next_report(data
     assert read_harms(shop) == []
     shop.harm(key)
     assert read_harms(shop) == [find_slot_after(shop.now, HOUR)]
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_late_harms_give_the_same_events_live_and_in_replay(database):
+    text = BY_CASE.replace("harm, at_most: 1", "harm, at_most: 0")
+    history = a_history(replace(STORY, seed=8, slots=90), parse_policy(text))
+    events, expected = decide_live_and_replayed(database, text, history, timedelta(minutes=20))
+    assert list_unsealed_events(events) == list_unsealed_events(expected)
+    assert [e.kind for e in events if getattr(e, "effect", "") == "late"] == ["alarm"] * 2
