@@ -234,17 +234,13 @@ def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse
     errors = error.errors() if isinstance(error, RequestValidationError) else []
     faults = [
         FieldFault(
-            where=_format_location(error_item["loc"]),
+            where=".".join(map(str, error_item["loc"]))[:MAX_FAULT_LENGTH],
             text=str(error_item["msg"])[:MAX_FAULT_LENGTH],
         )
         for error_item in errors
     ]
     detail = "the request is not of its form; each fault says where"
     return build_problem("malformed", detail, 422, faults[:MAX_FAULTS])
-
-
-def _format_location(location: Sequence[object]) -> str:
-    return ".".join(str(part) for part in location)[:MAX_FAULT_LENGTH]
 
 
 def _handle_http_error(_request: Request, error: Exception) -> JSONResponse:

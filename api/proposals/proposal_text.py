@@ -138,7 +138,7 @@ def _name_floor(details: Proposal) -> str:
 
 def describe_acting(stage: Stage, *, continues: bool = False) -> str:
     """Describe what a version does at a stage, after "let", or "go on" if it continues."""
-    name = _format_stage_name(stage)
+    name = "" if stage.id in COMMON_STAGES else f" (stage {stage.id})"
     if not stage.model_decides:
         return f"{'acting' if continues else 'act'} under supervision{name}"
     return f"{'deciding' if continues else 'decide'} {_name_decided_cases(stage)}{name}"
@@ -146,10 +146,6 @@ def describe_acting(stage: Stage, *, continues: bool = False) -> str:
 
 def _name_decided_cases(stage: Stage) -> str:
     return "by itself" if stage.share is None else f"{describe_decided(stage.share)},"
-
-
-def _format_stage_name(stage: Stage) -> str:
-    return "" if stage.id in COMMON_STAGES else f" (stage {stage.id})"
 
 
 def _describe_cell_question(

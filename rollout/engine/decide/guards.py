@@ -78,29 +78,25 @@ def apply_alarms(pending: PendingEvents, tick: Tick) -> None:
         _apply_alarm(pending, alarm, failed_cells, tuple(_list_slice_alarms(alarm, alarms)))
     harms = (i for i in pending.scope.open_incidents.values() if i.fact == HARM_FACT)
     open_harms = {(harm.cell, harm.version) for harm in harms}
-    for alarm in _list_late_harms(pending, tick):
+    for alarm in _list_alarms(pending, tick, are_late=True):
         if (alarm.cell, alarm.version) not in open_harms:  # else it is told once that is read
             _open_alarm_incident(pending, alarm, LATE)
 
 
-def _list_alarms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
+def _list_alarms(
+    pending: PendingEvents, tick: Tick, *, are_late: bool = False
+) -> Iterator[_GuardAlarm]:
+    """Yield the alarms of versions that hold their cells, or of late harms in all cells."""
     for cell, version in tick.evidence:
-        if cell in pending.policy.cell_set and pending.scope.get_holder(cell) == version:
+        is_holder = pending.scope.get_holder(cell) == version
+        if cell in pending.policy.cell_set and (is_holder or are_late):
             evidence = tick.evidence[cell, version]
             for guard in pending.policy.list_guards(cell):
-                reading = evidence.guards.get(guard.id)
+                reading = evidence.guards.get(name_late(guard.id) if are_late else guard.id)
                 if reading is not None and reading.is_alarm:
                     alarms = (store_alarm(guard, reading),)
                     calm_floors = _list_calm_floors(pending.policy, evidence, guard)
                     yield _GuardAlarm(cell, version, guard, alarms, calm_floors)
-
-
-def _list_late_harms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
-    for cell, version in tick.evidence:
-        for guard in pending.policy.list_guards(cell) if cell in pending.policy.cell_set else ():
-            reading = tick.evidence[cell, version].guards.get(name_late(guard.id))
-            if reading is not None and reading.is_alarm:
-                yield _GuardAlarm(cell, version, guard, (store_alarm(guard, reading),), frozenset())
 
 
 def store_alarm(guard: Guard, reading: GuardReading) -> StoredAlarm:

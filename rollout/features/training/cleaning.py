@@ -51,7 +51,6 @@ from rollout.features.reports.stored_inputs import (
 )
 from rollout.features.reviews.decisions import record_shown_cases, record_unclaimed_cases
 from rollout.kernel.errors import RefusalError
-from rollout.kernel.policy.policy import Policy
 from rollout.live.rollout_state import RolloutState, read_rollout, write_rollout
 
 TRAINING_PAGE = "training"
@@ -111,7 +110,8 @@ def load_closed_inputs(
     until = at if options.until is None else min(options.until, at)
     inputs = load_report_inputs(transaction, state, ReportPeriod(since, until, at))
     cases = inputs.records.cases
-    closed_keys = cases.filter(_build_closing_time(inputs.policy) <= at)["case_key"]
+    closes_at = pl.max_horizontal("occurred_at", "received_at") + inputs.policy.evidence.grace
+    closed_keys = cases.filter(closes_at <= at)["case_key"]
     period_records = PeriodRecords(transaction, state.rollout)
     blind_cases = NewestRecords(transaction, state.rollout).load_cases(
         period_records.list_cases(since, until) & period_records.list_blind_cases(at)
@@ -130,11 +130,6 @@ def _select_readable_cases(cases: pl.DataFrame, caller: Caller, rollout_name: st
         if caller.has_permission(Permission.READ, rollout_name, site)
     ]
     return cases.filter(pl.col("site").is_in(sites))["case_key"]
-
-
-def _build_closing_time(policy: Policy) -> pl.Expr:
-    """Build the closing time of a case."""
-    return pl.max_horizontal("occurred_at", "received_at") + policy.evidence.grace
 
 
 def select_inputs(inputs: ReportInputs, keys: pl.Series) -> ReportInputs:

@@ -82,18 +82,13 @@ def _describe_yaml_error(error: yaml.MarkedYAMLError) -> Document:
     context_mark, mark = error.context_mark, error.problem_mark or error.context_mark
     line = 1 if mark is None else mark.line + 1
     problem, context = error.problem or "", error.context or ""
-    text = f"is not YAML: {problem}; {_find_hint(problem)}"
+    hints = (hint for prefix, hint in _HINTS.items() if problem.startswith(prefix))
+    text = f"is not YAML: {problem}; {next(hints, _DEFAULT_HINT)}"
     if "another document" in problem:
         text = "holds a second document; a policy is one document: remove `---` and what follows"
     elif context_mark is not None and (opened_text := _OPENED_HINTS.get(context)):
         text, line = f"is not YAML: {opened_text} (seen on line {line})", context_mark.line + 1
     return Document(None, {(): line}, (DocumentFault((), text),))
-
-
-def _find_hint(problem: str) -> str:
-    return next(
-        (hint for prefix, hint in _HINTS.items() if problem.startswith(prefix)), _DEFAULT_HINT
-    )
 
 
 # Tags that PyYAML infers from plain text; they are ignored.
