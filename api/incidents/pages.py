@@ -349,6 +349,7 @@ def _render_incident(
         tag=get_incident_text(incident_details.kind, incident_details.effect),
         heading=format_page_heading(impact),
         tripped=describe_trigger(impact),
+        names_harm=impact.guard is not None and impact.guard.condition.measure.watch is Watch.HARMS,
         effect=describe_incident_effect(impact),
         returns=describe_recovery(impact, visitor, rollout),
         counted=build_count_rows(impact),

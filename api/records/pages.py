@@ -136,8 +136,8 @@ def _describe_differences(case: CostliestDivergence) -> Iterator[str]:
 router = APIRouter()
 MAX_KEY_LENGTH = 200
 PAGE_SIZE = 25
-FILTER_FIELDS: Final = ("site", "window", "since", "until", "answers")
-DIFFERING: Final = "differ"
+FILTER_FIELDS: Final = ("site", "window", "since", "until", "answers", "outcome")
+DIFFERING, HARMED = "differ", "harm"
 CaseKeyQuery = Annotated[str, Query(max_length=2_000)]
 CursorQuery = Annotated[str | None, Query(max_length=500)]
 
@@ -178,6 +178,7 @@ def _parse_filter(
             since=parse_day(typed, "since", policy.timezone, errors),
             until=parse_day(typed, "until", policy.timezone, errors, is_end=True),
             differs=typed.get("answers") == DIFFERING,
+            harmed=typed.get("outcome") == HARMED,
         ),
         typed,
         errors,

@@ -270,6 +270,7 @@ class CaseQuery(CaseSelection):
     differs: bool = Field(
         default=False, description="only cases where a prediction and a human decision differ"
     )
+    harmed: bool = Field(default=False, description="only cases of which an outcome names a harm")
 
     @property
     def filter(self) -> CaseFilter:

@@ -116,14 +116,6 @@ def _can_review(visitor: Visitor) -> bool:
     return visitor.has_permission_somewhere(Permission.REVIEW)
 
 
-def _allow_all(_visitor: Visitor) -> bool:
-    return True
-
-
-def _count_reviews(visitor: Visitor) -> int:
-    return sum(count_pending_reviews(visitor.service, visitor.caller, visitor.at).values())
-
-
 def _count_open_incidents(visitor: Visitor) -> int:
     """Return the number of open incidents that the visitor may read."""
     count = 0
@@ -138,17 +130,17 @@ def _count_open_incidents(visitor: Visitor) -> int:
 
 
 PENDING_COUNTERS: Final[Mapping[str, Callable[[Visitor], int]]] = {
-    "Review": _count_reviews,
+    "Review": lambda v: sum(count_pending_reviews(v.service, v.caller, v.at).values()),
     "Incidents": _count_open_incidents,
 }
 ENTRY_RULES: Final[tuple[tuple[str, str, Callable[[Visitor], bool]], ...]] = (
-    ("Overview", "/", _allow_all),
+    ("Overview", "/", lambda _visitor: True),
     ("Review", "/review", _can_review),
     ("Divergences", "/divergences", _can_read),
     ("Incidents", "/incidents", _can_read),
     ("Reports", "/reports", _can_read),
     ("Ledger", "/ledger", _can_read),
-    ("Settings", "/settings", _allow_all),
+    ("Settings", "/settings", lambda _visitor: True),
 )
 
 

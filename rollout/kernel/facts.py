@@ -93,9 +93,7 @@ def _build(kind: Any, facts: Mapping[str, Any]) -> Any:
     return kind(**{name: _parse(hints[name], value) for name, value in facts.items()})
 
 
-@cache
-def _list_hints(kind: Any) -> Mapping[str, Any]:
-    return get_type_hints(kind)
+_list_hints = cache(get_type_hints)
 
 
 _PARSERS: Final[Mapping[Any, Callable[[Any], Any]]] = MappingProxyType(

@@ -61,6 +61,7 @@ class CaseFilter:
     since: datetime | None = None
     until: datetime | None = None
     differs: bool = False
+    harmed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +211,8 @@ class CasePages(RolloutRepository):
             )
         if case_filter.differs:
             conditions.append(self._match_differing())
+        if case_filter.harmed:
+            conditions.append(self._match_case(outcomes, outcomes.c.harm.is_not(None)))
         return conditions
 
     def _match_differing(self) -> ColumnElement[bool]:

@@ -139,17 +139,20 @@ def find_cases(
 def _find_page(
     case_reader: "_CaseReader", case_filter: CaseFilter, before: int | None, limit: int
 ) -> CasePage:
-    """Search until the page is full, without hidden and equivalent answers."""
+    """Search until the page is full, without hidden and equivalent answers.
+
+    A filter that tells of an answer or an outcome leaves out the cases whose answers are hidden.
+    """
     store = CasePages(case_reader.transaction, case_reader.state.rollout)
-    uses_predictions = case_filter.differs or case_filter.version is not None
-    batch_size = min(limit, CASES_PER_SEARCH) if not uses_predictions else CASES_PER_SEARCH
+    tells = case_filter.differs or case_filter.harmed or case_filter.version is not None
+    batch_size = CASES_PER_SEARCH if tells else min(limit, CASES_PER_SEARCH)
     cases: list[ListedCase] = []
     for _ in range(MAX_SEARCHES):
         rows = store.list_page(case_filter, before=before, limit=batch_size + 1)
         case_ids = list(rows)[:batch_size]
         for case in case_reader.load_summaries({case_id: rows[case_id] for case_id in case_ids}):
             before = case.number
-            if not uses_predictions or (
+            if not tells or (
                 case.differs is not None and (case.differs or not case_filter.differs)
             ):
                 cases.append(case)

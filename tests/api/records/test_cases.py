@@ -58,6 +58,7 @@ def test_cases_are_filtered(client):
         prediction("there", version="v2"),
     )
     assert keys(client, differs=True) == ["other"]
+    assert keys(client, harmed=True) == []
     assert keys(client, site="ramp-b") == ["there"]
     assert keys(client, version="v2") == ["there"]
     assert keys(client, since="2027-05-02T00:00:00Z") == ["same", "other"]
@@ -147,6 +148,10 @@ def test_whoever_may_judge_a_case_is_shown_nothing_of_what_was_said(client):
     ]
     assert keys(client, by="ana", version="v1") == ["shut"]
     assert keys(client, by="viewer", version="v1") == ["shut", "open"]
+    harm = {"kind": "outcome", "at": NOON.isoformat(), "harm": "fall", "source": "desk"}
+    sent_apart(client, *({"key": key, **harm} for key in ("open", "shut")))
+    assert keys(client, by="ana", harmed=True) == ["shut"]
+    assert keys(client, by="viewer", harmed=True) == ["shut", "open"]
     found = client.by("ana").get(f"{RAMPS}/cases/open").json()
     assert (found["hidden"], found["predictions"], found["counted_units"]) == (True, [], [])
     sent_apart(client, prediction("open", label="sound"))  # a conflict: its text would tell too

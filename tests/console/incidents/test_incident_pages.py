@@ -269,6 +269,7 @@ def test_a_late_harm_says_that_nothing_was_narrowed_and_what_to_find_out(browser
     assert "Nothing was narrowed: the model acted on the case before" in text
     assert "Stop cells where it may not." in text
     assert "It applies to the whole rollout" not in text
+    assert "/cases?site=creek&outcome=harm" in text
     assert "Late harm" in browser.as_("ana").page("/incidents")
 
 

@@ -270,6 +270,8 @@ def test_cases_have_pictures_and_a_state_and_are_filtered(browser, service, cloc
     assert found.findall(browser.page(f"{CASES}?since=2027-06-01&until=2027-06-01")) == ["c2", "c1"]
     assert "No case matches." in browser.page(f"{CASES}?since=2027-06-02")
     assert "No case matches." in browser.page(f"{CASES}?answers=differ")
+    tell(service.database, Outcome(key="c2", at=NOON, harm="fall"))
+    assert found.findall(browser.page(f"{CASES}?outcome=harm")) == ["c2"]
     wrong = browser.page(f"{CASES}?until=soon&site=lake", 422)
     assert "Write a day as YYYY-MM-DD" in wrong
     assert 'value="soon"' in wrong
