@@ -162,6 +162,13 @@ def test_an_operational_narrowing_does_not_hide_an_alarm_about_quality():
     assert (rollout.stage(), attempt(rollout)) == ("shadow", 2)
 
 
+def test_a_guard_of_quality_that_only_reports_restarts_nothing():
+    reporting = replace(QUALITY, then="report")
+    rollout = autonomous(policy(guards=(UNAUDITED, reporting)))
+    rollout.tick({CREEK: alarm(UNAUDITED, reporting)})
+    assert (rollout.stage(), attempt(rollout)) == ("supervised", 1)
+
+
 # Reach
 
 
@@ -187,6 +194,15 @@ def test_an_alarm_narrows_as_far_as_its_guard_reaches(reach, narrowed):
     events = rollout.tick({CREEK: alarm(guard)})
     assert {e.cell for e in events if isinstance(e, Narrowed)} == narrowed
     assert [attempt(rollout, c) for c in (CREEK, CREEK_NIGHT, LAKE)] == [2, 1, 1]
+
+
+def test_an_alarm_takes_no_more_than_a_grant_of_each_cell_that_it_reaches():
+    guard = replace(QUALITY, reach="site")
+    rollout = autonomous(policy(guards=(guard,)))
+    rollout.widen(CREEK_NIGHT)
+    rollout.widen(CREEK_NIGHT)
+    rollout.tick({CREEK: alarm(guard)})
+    assert [rollout.stage(cell) for cell in (CREEK, CREEK_NIGHT)] == ["supervised"] * 2
 
 
 def test_a_cell_reached_from_elsewhere_restarts_if_its_own_guard_alarms_too():
@@ -255,6 +271,16 @@ def test_two_suspensions_end_one_by_one():
     assert rollout.stage() == "supervised"
 
 
+def test_a_suspension_by_a_removed_guard_ends_once_every_other_guard_is_good():
+    left = (LATENCY, replace(HEARTBEAT, over=HOUR))
+    rollout = suspended()
+    rollout.approve(rollout.edit(policy(guards=left))[0], DAN, CY)
+    rollout.tick()
+    since = rollout.at - DAY
+    assert rollout.tick({CREEK: good(since, LATENCY, of=NOTHING)}) == ()
+    assert kinds(rollout.tick({CREEK: good(since, *left, of=NOTHING)})) == ["SuspensionCleared"]
+
+
 def flap(rollout: RolloutDriver, *, good_after: timedelta = TICK) -> list[str]:
     """Let the heartbeat go and come back."""
     rollout.tick({CREEK: alarm(HEARTBEAT)})
@@ -303,13 +329,17 @@ def test_silence_belongs_to_the_site_and_latency_to_its_version(guard, incidents
     assert events.count("IncidentOpened") == incidents
 
 
-def test_an_episode_of_a_site_is_one_incident():
-    rollout = autonomous()
+MISSING = Guard(Condition(MEASURES["missing"], 0.1), then="suspend", over=DAY)
+
+
+@pytest.mark.parametrize(("guard", "incidents"), [(LATENCY, 2), (MISSING, 3)], ids=str)
+def test_an_episode_is_one_incident_of_a_site_or_of_a_cell(guard, incidents):
+    rollout = autonomous(policy(guards=(guard,)))
     rollout.widen(CREEK_NIGHT)
     rollout.widen(LAKE)
-    loud = alarm(LATENCY)
+    loud = alarm(guard)
     events = rollout.tick({CREEK: loud, CREEK_NIGHT: loud, LAKE: loud})
-    expected = [*["IncidentOpened"] * 2, *["Suspended"] * 3]
+    expected = [*["IncidentOpened"] * incidents, *["Suspended"] * 3]
     assert sorted(kinds(events)) == expected
 
 
@@ -336,6 +366,17 @@ def test_three_suspensions_in_more_than_a_day_pop_nothing():
         assert flap(rollout) == ["SuspensionCleared"]
         rollout.after(12 * HOUR)
     assert rollout.stage() == "autonomous"
+
+
+@pytest.mark.parametrize(
+    ("more", "narrowed"), [(timedelta(0), ["Narrowed"]), (timedelta(seconds=1), [])]
+)
+def test_a_day_between_the_first_and_third_suspension_is_within_a_day(more, narrowed):
+    rollout = autonomous()
+    pause = (DAY + more) / 2 - 2 * TICK
+    flap(rollout, good_after=pause)
+    flap(rollout, good_after=pause)
+    assert flap(rollout) == [*narrowed, "SuspensionCleared"]
 
 
 def test_what_alarms_while_suspended_or_stopped_does_not_come_back():
@@ -508,6 +549,13 @@ def test_a_retired_version_loses_every_grant_and_proposal():
     assert rollout.scope.get_holder(CREEK) is None
     assert rollout.tick({CREEK: MET}) == ()
     assert rollout.retire() == ()
+
+
+def test_a_retired_version_takes_no_proposal_of_another_along():
+    rollout = RolloutDriver(policy(), "v1", "v2")
+    proposal = rollout.raised(LAKE, "v2")
+    assert kinds(rollout.retire("v1")) == ["VersionRetired"]
+    assert rollout.open() == proposal
 
 
 def test_only_people_retire_versions_that_were_seen():

@@ -433,7 +433,9 @@ def test_an_operator_begins_the_next_attempt_at_its_price():
         rollout.do(replace(ask, cells=(LAKE,)))
     with pytest.raises(NotEligibleError, match="give a reason"):
         rollout.do(replace(ask, reason=" "))
-    (event,) = rollout.do(replace(ask, at=rollout.after(DAY).at))
+    proposal = rollout.raised()
+    voided, event = rollout.do(replace(ask, at=rollout.after(DAY).at))
+    assert voided.proposal == proposal.id
     assert (event.cell, event.from_stage, event.to_stage) == (CREEK, "supervised", "supervised")
     state = rollout.scope.get_cell_state(CREEK, "v1")
     assert (state.attempt, state.attempt_since, rollout.stage()) == (2, rollout.at, "supervised")
