@@ -6,10 +6,10 @@ from inspect import getsource
 import pytest
 
 from rollout.engine.decide import policy_diff
-from rollout.engine.decide.stops import TWO_OPERATORS
+from rollout.engine.decide.stops import TWO_OPERATORS, find_highest_approvals
 from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.evidence_sources import FileReading
+from rollout.kernel.policy.evidence_sources import EvidenceSources, FileReading
 from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.kernel.policy.policy import (
     EvidenceRules,
@@ -25,6 +25,7 @@ from rollout.kernel.policy.policy import (
     Where,
 )
 from rollout.kernel.policy.record_definition import compute_definition, is_redefined
+from rollout.kernel.policy.stages import VersionRule
 from rollout.kernel.units import CostRule, Lever, Margin, Number
 from rollout.kernel.words import LOOSER_RULES
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, LAKE, gates, policy
@@ -134,6 +135,27 @@ LOOSER = {
         {"file_readings": {"decisions": FileReading(constants={"exposure": "blind"})}},
         "imported decisions count as blind where their file does not say",
     ),
+    "imports as blind, as all that is decided elsewhere": (
+        evidence(outside="blind")
+        | {"file_readings": {"decisions": FileReading(exposure="assisted")}},
+        evidence(outside="blind"),
+        "imported decisions count as blind where their file does not say",
+    ),
+    "registered cases": (
+        evidence(sources=EvidenceSources(cases=("camera-1",))),
+        evidence(),
+        "cases of every account that may send them count for gates",
+    ),
+    "sample": (
+        {"versions": (VersionRule("v2", sample=0.5),)},
+        {"versions": (VersionRule("v2", sample=0.1),)},
+        "v2 runs on fewer cases, 10 % of them",
+    ),
+    "overlap": (
+        lever(replace(ALARM, many=True, overlap=0.9)),
+        lever(replace(ALARM, many=True, overlap=0.5)),
+        "lever alarm: sets agree from an overlap of 50 % on, where it was 90 %",
+    ),
     "guard's traffic": (
         guard(condition=FAILURES, false_alarm_span=365 * DAY),
         guard(condition=FAILURES, false_alarm_span=365 * DAY)
@@ -191,6 +213,11 @@ LOOSER = {
     "lease": (
         {"lease": HOUR},
         {"lease": 2 * HOUR},
+        "a stop reaches creek later: its answers are valid for 2h",
+    ),
+    "lease of a site": (
+        {"sites": (Site("creek", "UTC", lease=HOUR),)},
+        {"sites": (Site("creek", "UTC", lease=2 * HOUR),)},
         "a stop reaches creek later: its answers are valid for 2h",
     ),
     "freeze": (
@@ -281,6 +308,20 @@ def test_a_looser_policy_is_named_and_the_way_back_is_none(name):
     found = say_looser_rules(old, new)
     assert any(says in sentence for sentence in found), found
     assert say_looser_rules(new, old) == ()
+
+
+def test_a_freeze_elsewhere_is_none_of_this_cell():
+    old = policy(freezes=(Freeze("Dec 24-26", "holidays", where=at("creek")),))
+    moved = replace(old.freezes[0], where=at("lake"))
+    (sentence,) = say_looser_rules(old, replace(old, freezes=(moved,)))
+    assert "is gone or moved, in creek" in sentence
+
+
+def test_the_highest_gate_decides_about_edits_wherever_it_is_listed():
+    first, last = gates(supervised={"approvals": TWO_OPERATORS})
+    assert find_highest_approvals(policy(gates=(last, first))) == last.approvals
+    stricter = replace(last, approvals=("operator", "operator", "safety"), where=at("lake"))
+    assert find_highest_approvals(policy(gates=(stricter, last, first))) == stricter.approvals
 
 
 def test_a_site_keeps_its_approvals_when_its_gate_goes():

@@ -6,7 +6,13 @@ from datetime import timedelta
 import pytest
 
 from rollout.engine.decide.approvals import build_track_record
-from rollout.engine.decide.commands import AcknowledgeIncident, Actor, ApproveProposal, Tick
+from rollout.engine.decide.commands import (
+    AcknowledgeIncident,
+    Actor,
+    ApproveProposal,
+    OpenIncident,
+    Tick,
+)
 from rollout.engine.decide.incident_kinds import name_late
 from rollout.engine.decide.proposals import list_proposal_holds
 from rollout.engine.events import FactsConfirmed, ProposalRaised, ProposalVoided, Widened
@@ -199,11 +205,22 @@ def test_harm_elsewhere_of_the_version_that_acts_holds_the_end_of_its_stop():
     assert kinds(rollout.tick()) == ["Resumed"]
 
 
+def test_a_takeover_tells_what_spoke_against_the_version_that_it_replaces():
+    rollout = supervised(policy(), "v1", "v2")
+    rollout.widen(LAKE)
+    rollout.tick({LAKE: alarm(QUALITY)})
+    (raised,) = rollout.tick(v2=MET)
+    assert (raised.kind, raised.incidents) == ("takeover", ("I-1",))
+
+
 def test_track_record_lists_facts_of_all_cells_and_unauthorized_actions_of_one_site():
     rollout = supervised()
     rollout.tick({CREEK: alarm(HEARTBEAT)})
     rollout.tick({CREEK: alarm(QUALITY)})
     acknowledge(rollout, "I-2")
+    for version, cell in (("v1", CREEK), ("v1", LAKE_NIGHT), ("v0", LAKE)):
+        acted = {"cell": cell, "version": version, "about": str(cell)}
+        rollout.do(OpenIncident(at=rollout.at, kind="unauthorized", **acted))
     record = build_track_record(
         "v1",
         rollout.events,
@@ -213,10 +230,11 @@ def test_track_record_lists_facts_of_all_cells_and_unauthorized_actions_of_one_s
         until=rollout.at,
     )
     assert [(fact.kind, fact.cell, fact.incident) for fact in record.facts] == [
+        ("unauthorized", LAKE_NIGHT, "I-4"),
         ("quality", CREEK, "I-2"),
         ("suspended", CREEK, ""),
     ]
-    assert record.facts[0].acknowledged_at == rollout.at
+    assert record.facts[1].acknowledged_at == rollout.at
     assert (record.values_met, record.values_mistaken) == (3, 1)
     assert [fact.incident for fact in record.list_facts("quality")] == ["I-2"]
 
