@@ -25,6 +25,7 @@ from tests.factories import (
     gates,
     kinds,
     policy,
+    supervised,
 )
 
 
@@ -123,6 +124,17 @@ def test_a_resume_waits_for_a_freeze_but_for_no_wave():
     rollout.approve(rollout.open("resume"), DAN, CY)
     assert rollout.tick() == ()
     rollout.after(DAY)
+    assert kinds(rollout.tick()) == ["Resumed"]
+
+
+def test_a_resume_goes_on_where_a_stopped_site_is_removed():
+    rollout = supervised()
+    rollout.widen(LAKE)
+    rollout.stop(CREEK, LAKE)
+    later = policy(sites=rollout.policy.sites[:1], freezes=(Freeze("Dec 24", "fair"),))
+    rollout.edit(later)
+    rollout.ask_resume()
+    rollout.approve(rollout.open("resume"), DAN, Actor("eve"))
     assert kinds(rollout.tick()) == ["Resumed"]
 
 

@@ -6,6 +6,7 @@ from datetime import date
 import pytest
 
 from rollout.engine.decide.commands import Actor, ApproveProposal, RejectProposal
+from rollout.engine.decide.proposals import list_proposal_holds
 from rollout.engine.events import ProposalVoided, Renewed, Widened
 from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.errors import (
@@ -528,6 +529,16 @@ def test_at_most_so_many_cells_are_widened_within_the_time_to_settle():
     assert rollout.stage() == "supervised"
     rollout.after(3 * DAY)
     assert kinds(rollout.tick({CREEK: MET})) == ["Widened"]
+
+
+def test_a_cell_waits_until_the_first_of_those_that_settle_has_settled():
+    waves = Waves("supervised", at_once=2, settle=3 * DAY)
+    rollout = RolloutDriver(policy(waves=waves))
+    settled = rollout.widen()[0].at + 3 * DAY
+    rollout.after(DAY).widen(CREEK_NIGHT)
+    proposal = rollout.approved()
+    (hold,) = list_proposal_holds(rollout.scope, rollout.policy, proposal, rollout.at)
+    assert (hold.kind, hold.until) == ("settling", settled)
 
 
 def test_earlier_waves_are_applied_first():

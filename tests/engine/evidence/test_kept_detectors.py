@@ -158,3 +158,9 @@ def test_detectors_without_an_alarm_restart_and_a_cleared_one_goes_on_until_then
 def test_of_two_narrowings_in_one_tick_the_first_says_where_detectors_started():
     state = state_after(NARROWED, replace(NARROWED, from_stage="supervised"), *SUSPENSIONS)
     assert state.find_detector_start(DRIFT.id).changed_at == hour(len(REFERENCE))
+
+
+def test_an_alarm_after_a_narrowing_rests_on_the_units_since():
+    later = [replace(each, at=hour(NARROWED_AT + 1)) for each in SUSPENSIONS]
+    state = state_after(NARROWED, *later)
+    assert state.find_detector_start(BY_GROUP.id) == state.current_start
