@@ -128,9 +128,24 @@ def test_what_was_read_change_by_change_is_what_is_read_anew(house, other, door,
 
 def test_a_house_that_was_restored_from_a_backup_is_read_anew(house, door, clock, key):
     door.authenticate_key(key.text, NOON)
-    door._register = replace(door._register, head=AccessLedgerHead(1, "another chain's"), keys={})
+    now = door._register
+    lost_callers = {number + 99: caller for number, caller in now.callers.items()}
+    lost_keys = {f"{p}ff": replace(k, user_id=k.user_id + 99) for p, k in now.keys.items()}
+    head = AccessLedgerHead(1, "another chain's")
+    door._register = replace(now, head=head, callers=lost_callers, keys=lost_keys)
     clock.since_boot += MAX_CACHE_AGE
     assert door.authenticate_key(key.text, NOON).name == "bo"
+    assert (door._register.callers, door._register.keys) == (now.callers, now.keys)
+
+
+def test_a_key_has_the_second_factor_of_its_holder_alone(house, door):
+    made = [
+        keys.create_key(
+            house, replace(by, second_factor="totp"), "bo", random_bytes=chance(), at=NOON
+        )
+        for by in (ADA, BO)
+    ]
+    assert [door.authenticate_key(k.text, NOON).second_factor for k in made] == ["", "totp"]
 
 
 def test_one_answer_for_whatever_is_wrong_with_a_key(house, door, key):
