@@ -15,14 +15,20 @@ from rollout.engine.evidence.evidence_view import (
 from rollout.engine.evidence.stage_history import StageHistory, build_stage_shares
 from rollout.engine.evidence.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
 from rollout.kernel.calendar.instants import find_slot_before
-from rollout.kernel.units import UnitClass
+from rollout.kernel.policy.policy import Guard
+from rollout.kernel.units import NOT_PREDICTED, UnitClass
 from tests.engine.evidence.histories import AGREEMENT, HOUR, START, a_policy, evidence
 
-POLICY = evidence(a_policy(), grace=3 * HOUR)
+GUARD = Guard(AGREEMENT, "one-stage")
+POLICY = evidence(a_policy(guards=(GUARD,)), grace=3 * HOUR)
 (CELL,) = POLICY.cells
-AGREES, DIFFERS = 0, 1
+AGREES, DIFFERS, UNANSWERED = 0, 1, 2
 CLASSES = UnitClasses(
-    tuple(UnitClass("alarm", "bear", decided) for decided in ("bear", "fox")), POLICY
+    (
+        *(UnitClass("alarm", "bear", decided) for decided in ("bear", "fox")),
+        UnitClass("alarm", NOT_PREDICTED, "bear"),
+    ),
+    POLICY,
 )
 FIRST = find_slot_before(START, timedelta(hours=1))
 
@@ -44,7 +50,7 @@ def read(counted, fresh, certain, slot=30):
     view = EvidenceView(
         cell=CELL,
         version="v1",
-        rows=CellUnitArrays(gate=rows, gate_known=certain_slots),
+        rows=CellUnitArrays(gate=rows, guard=rows, gate_known=certain_slots),
         unit_classes=CLASSES,
         policy=POLICY,
         state=state.get_cell_state(CELL, "v1"),
@@ -62,6 +68,22 @@ def test_a_unit_is_fresh_from_the_slot_that_knows_its_answer(certain, count):
     reading = read([AGREES] * 5, [DIFFERS], [certain])
     assert reading.fresh.closed == count
     assert reading.attempt.counts[AGREEMENT.key] == (5, count)
+
+
+def test_who_falls_silent_at_the_end_has_missing_units_in_all_and_lately():
+    attempt = read([AGREES] * 5, [UNANSWERED, AGREES, UNANSWERED], [28, 29, 30]).attempt
+    assert (attempt.closed, attempt.missing) == (8, 2)
+    assert (attempt.recent_closed, attempt.recent_missing) == (8, 2)
+    assert attempt.counts[AGREEMENT.key] == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("counted", "alarms"),
+    [([AGREES] * 60, ()), ([DIFFERS] * 60, (AGREEMENT,)), ([DIFFERS, *[AGREES] * 59], ())],
+    ids=["agrees", "differs", "differed"],
+)
+def test_a_guard_that_is_in_alarm_over_the_attempt_is_told(counted, alarms):
+    assert read(counted, [DIFFERS], [90], slot=90).alarms == alarms
 
 
 @pytest.mark.parametrize(
