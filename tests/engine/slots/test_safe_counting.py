@@ -240,6 +240,16 @@ def test_a_harm_narrows_once():
     assert len(moves(replayed, "Narrowed")) == 1
 
 
+def test_harm_of_a_lower_stage_counts_although_the_cell_has_widened_since():
+    policy = replace(LADDER, guards=(a_guard("harm", 0, over=1000 * HOUR),))
+    steps = [e.at for e in moves(run(policy, history_of(agreeing(range(200)))), "Widened")]
+    first, last = ((at - START) // HOUR for at in (steps[0], steps[-1]))
+    assert first + 1 < (steps[1] - START) // HOUR
+    harm = outcomes((f"c{first + 1}", "bite", last + 2))
+    replayed = run(policy, history_of(agreeing(range(200)), outcome_rows=harm))
+    assert [e.at for e in moves(replayed, "Narrowed")] == [hour(last + 2)]
+
+
 def test_harm_is_remembered_through_a_renewal():
     stages = (Stage("supervised", blind=1.0, lasts=50 * HOUR),)
     guards = (a_guard("harm", 1, "shadow", over=1000 * HOUR),)
