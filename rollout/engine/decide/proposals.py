@@ -66,8 +66,6 @@ from rollout.kernel.policy.gates import (
 from rollout.kernel.policy.policy import Gate, Policy
 from rollout.kernel.words import say_requirement
 
-# policies and clock corrections are applied before
-"""Kinds that answers which don't count yet may hold."""
 MAX_ADJACENT_FREEZES: Final = 100
 
 
