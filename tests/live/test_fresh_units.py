@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.commands import Actor
 from rollout.kernel.calendar.instants import Cell, find_slot_before
+from rollout.kernel.units import LATE_CASE
 from rollout.live.evidence.fresh_units import FreshUnitReader
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.policy_application import apply_policy
@@ -48,3 +49,22 @@ def test_fresh_units_are_those_of_the_cell_that_close_after_the_slot(database):
         units = reader.read_units((Cell("creek", "day"), "v1"))
     assert (slot - units.rows.occurred).tolist() == [3, 2]
     assert [each.predicted for each in units.unit_classes.classes] == ["bear"]  # no other's
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_late_case_is_fresh_from_its_receipt_until_it_counts_as_missing(database):
+    """It counts a grace after its decision, however long ago it occurred."""
+    text = TEXT.replace("UNIT", "case").replace("grace: 1h", "grace: 3h")
+    apply_policy(database, text, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
+    decided_at, received_at = AT - 160 * MINUTE, AT - 150 * MINUTE  # it occurred in `NOON`'s minute
+    store(database, replace(decide("a", "ana", 0), submitted_at=decided_at), at=decided_at)
+    store(database, build_case("a"), predict("a", label="none"), at=received_at)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "lake")
+        history, slot = RolloutHistory(), find_slot_before(AT, state.policy.tick)
+        events = Ledger(transaction, state.rollout).list_events()
+        history.add_events(tuple(events), lambda _: state.policy)
+        reader = FreshUnitReader(transaction, state, history, slot)
+        units = reader.read_units((state.policy.cells[0], "v1"))
+    assert [each.predicted for each in units.unit_classes.classes] == [LATE_CASE]
+    assert len(units.rows.slot) == 1

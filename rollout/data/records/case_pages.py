@@ -15,7 +15,9 @@ from sqlalchemy import (
     Table,
     and_,
     exists,
+    false,
     func,
+    or_,
     select,
 )
 
@@ -103,12 +105,15 @@ class CasePages(RolloutRepository):
             )
         }
 
-    def list_site_cases(self, site: str, *, since: datetime) -> set[int]:
-        """Return the cases of which a revision occurred at a site after an instant."""
+    def list_site_cases(self, site: str, *, since: datetime, has_late: bool = False) -> set[int]:
+        """Return the cases of which a revision occurred at a site after an instant.
+
+        `has_late` adds those of which one was received after it.
+        """
         query = select(cases.c.case_id).where(
             cases.c.rollout == self._rollout.number,
             cases.c.site == site,
-            cases.c.occurred_at > since,
+            or_(cases.c.occurred_at > since, cases.c.received_at > since if has_late else false()),
         )
         return set(self._transaction.execute(query).scalars())
 

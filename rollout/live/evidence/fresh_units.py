@@ -64,10 +64,13 @@ class FreshUnitReader:
         return self._unplaced
 
     def _resolve_site(self, site: str) -> pl.DataFrame:
-        """Return the units of a site that close after the slot."""
+        """Return the units of a site that close after the slot.
+
+        A case that came late counts as missing a grace after its decision, whenever it occurred.
+        """
         policy = self._state.policy
         since = to_instant(self._slot, policy.tick) - policy.evidence.grace - policy.tick
         pages = CasePages(self._transaction, self._state.rollout)
-        case_ids = pages.list_site_cases(site, since=since)
+        case_ids = pages.list_site_cases(site, since=since, has_late=True)
         units = resolve_case_units(self._transaction, self._state, case_ids)
         return units.filter((pl.col("track") == GATE) & (pl.col("slot") > self._slot))
