@@ -141,11 +141,8 @@ def describe_acting(stage: Stage, *, continues: bool = False) -> str:
     name = "" if stage.id in COMMON_STAGES else f" (stage {stage.id})"
     if not stage.model_decides:
         return f"{'acting' if continues else 'act'} under supervision{name}"
-    return f"{'deciding' if continues else 'decide'} {_name_decided_cases(stage)}{name}"
-
-
-def _name_decided_cases(stage: Stage) -> str:
-    return "by itself" if stage.share is None else f"{describe_decided(stage.share)},"
+    decided_text = "by itself" if stage.share is None else f"{describe_decided(stage.share)},"
+    return f"{'deciding' if continues else 'decide'} {decided_text}{name}"
 
 
 def _describe_cell_question(

@@ -23,7 +23,7 @@ from rollout.kernel.measures import Condition
 from rollout.kernel.policy.cell_evidence import read_slice_value
 from rollout.kernel.policy.familiarity import AttributeValue, decode_unit_values
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.units import MISSING, SILENT, UnitClass
+from rollout.kernel.units import CASELESS, MISSING, SILENT, UnitClass
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,14 @@ class UnitClasses:
 
     @cached_property
     def values_by_class(self) -> tuple[tuple[frozenset[AttributeValue], ...], ...]:
-        """Return each class's attribute values, case by case, the judged one first."""
-        return tuple(decode_unit_values(c.attribute_values) for c in self.classes)
+        """Return each class's attribute values, case by case, the judged one first.
+
+        Those of a case that nobody sent are not known, so they keep no unit from counting.
+        """
+        return tuple(
+            decode_unit_values("" if c.predicted == CASELESS else c.attribute_values)
+            for c in self.classes
+        )
 
     @cached_property
     def has_values(self) -> bool:

@@ -426,7 +426,7 @@ def forecast_familiarity(
             month = counts[f"{date.fromordinal(day):%Y-%m}"]
             month[0] += 1
             month[1] += not familiar
-            for value in units.unit_classes.values_by_class[unit_class][0]:
+            for value in frozenset().union(*units.unit_classes.values_by_class[unit_class][:1]):
                 first_days[value] = min(day, first_days.get(value, day))
     return FamiliarForecast(
         version,

@@ -8,10 +8,10 @@ from rollout.engine.evidence.gate_series import (
     count_unfamiliar_units,
     count_values,
 )
-from rollout.engine.evidence.stage_history import FamiliarHistory
+from rollout.engine.evidence.stage_history import FamiliarHistory, find_familiar_units
 from rollout.engine.evidence.unit_arrays import UnitClasses
 from rollout.kernel.policy.familiarity import FAMILIAR, FEW, ValueReading
-from rollout.kernel.units import UnitClass
+from rollout.kernel.units import CASELESS, UnitClass
 from tests.engine.evidence.test_value_series import CLASSES, FORM, RULE, build_rows
 from tests.factories import policy
 
@@ -37,6 +37,14 @@ def test_a_unit_is_unfamiliar_by_any_value_and_counts_only_if_its_values_are_sto
     assert count_unfamiliar_units(build_rows([(1, NONE)]), CLASSES, HISTORY) == UnfamiliarUnits(
         0, 0
     )
+
+
+def test_a_unit_whose_case_nobody_sent_counts_whatever_its_values():
+    """Else a sender withholds the bad cases, and without values no gate misses them."""
+    unsent = UnitClass("alarm", CASELESS, "", attribute_values='[{"form":"(none)"}]')
+    classes = UnitClasses((unsent, *CLASSES.classes), policy())
+    found = find_familiar_units(build_rows([(1, 0), (1, A + 1)]), classes, HISTORY)
+    assert found.tolist() == [True, False]
 
 
 def test_values_of_a_former_rule_are_not_listed():

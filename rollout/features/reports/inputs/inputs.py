@@ -51,6 +51,7 @@ from rollout.kernel.statistics.intervals import (
     compute_case_difference_number,
     compute_paired_change,
 )
+from rollout.kernel.units import CASELESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -560,13 +561,14 @@ def mark_uncounted_units(inputs: ReportInputs, units: pl.DataFrame) -> pl.DataFr
 
 
 def _find_familiar(part: pl.DataFrame, history: FamiliarHistory) -> Bools:
-    """Return which units had only values that were familiar when they occurred."""
+    """Return which units had only values that were familiar when they occurred, or no case."""
     is_familiar = np.ones(part.height, dtype=bool)
-    occurred, texts = part["occurred"].to_numpy(), part["attribute_values"]
+    stored = pl.when(pl.col("predicted") != CASELESS).then("attribute_values")
+    texts = part.select(stored.otherwise(pl.lit(""))).to_series()
     for text in texts.unique().to_list():
         places = np.flatnonzero((texts == text).to_numpy())
         for value in frozenset().union(*decode_unit_values(text)):
-            is_familiar[places] &= history.find_familiar(value, occurred[places])
+            is_familiar[places] &= history.find_familiar(value, part["occurred"].to_numpy()[places])
     return is_familiar
 
 
