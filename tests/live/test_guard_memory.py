@@ -1,6 +1,8 @@
 """What guards observed: which of it they may still use."""
 
 import numpy as np
+import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,3 +33,20 @@ def test_guards_use_what_became_known_a_slot_after_a_time_and_no_dropped_case(
     part = used.observations["late"][KEY]
     assert part.case_ids.tolist() == expected
     assert part.slots.tolist() == [slots[number] for number in expected]
+
+
+@pytest.mark.parametrize("site_count", [2, 40])
+def test_cases_are_added_site_by_site_without_a_query_for_each(site_count, monkeypatch):
+    queries, signs = [], LiveSiteSigns()
+    sites = [f"s{number % site_count}" for number in range(80)]
+    columns = dict.fromkeys(("occurred_us", "case_id", "unit_id", "window_id"), range(80))
+    cases = pl.DataFrame({"site": sites, **columns})
+    select = pl.DataFrame.select
+    monkeypatch.setattr(
+        pl.DataFrame, "select", lambda frame, *names: queries.append(1) or select(frame, *names)
+    )
+    signs.add_cases(cases)
+    assert len(queries) <= 2
+    assert {site: of.case_ids.tolist() for site, of in signs.cases.items()} == {
+        site: [*range(number, 80, site_count)] for number, site in enumerate(sites[:site_count])
+    }

@@ -65,7 +65,9 @@ class HistoryFeeds:
         """Return a site's answers, one per unit and minute."""
         votes = self._votes_by_guard.get(guard.id)
         if votes is None:
-            parts = self.list_answers(guard).partition_by("site", "version", as_dict=True)
+            parts = self.list_answers(guard).partition_by(
+                "site", "version", as_dict=True, include_key=False
+            )
             votes = self._votes_by_guard[guard.id] = {
                 key: SiteVotes(
                     *AnswerRecords(
@@ -96,7 +98,7 @@ class HistoryFeeds:
         units = self._outcomes_by_id.get(outcome.id)
         if units is None:
             parts = self._list_outcomes(outcome).partition_by(
-                "site", "window", "version", as_dict=True
+                "site", "window", "version", as_dict=True, include_key=False
             )
             units = self._outcomes_by_id[outcome.id] = {
                 key: to_outcome_units(part) for key, part in parts.items()
@@ -110,7 +112,9 @@ class HistoryFeeds:
         return units.with_columns(bucket=pl.Series(buckets, dtype=pl.Int64))
 
     def _split_by_cell(self, guard: Guard) -> dict[tuple[object, ...], GuardAnswers]:
-        parts = self.list_answers(guard).partition_by("site", "window", "version", as_dict=True)
+        parts = self.list_answers(guard).partition_by(
+            "site", "window", "version", as_dict=True, include_key=False
+        )
         return {
             key: (
                 part["slot"].to_numpy().astype(np.int64),
@@ -179,7 +183,7 @@ class HistoryFeeds:
 
     @cached_property
     def _signs_by_site(self) -> dict[str, SiteSigns]:
-        parts = self._cases.partition_by("site", as_dict=True)
+        parts = self._cases.partition_by("site", as_dict=True, include_key=False)
         return {
             str(site): build_case_signs(
                 part["occurred_us"].to_numpy(), part["unit"].hash().to_numpy()
@@ -214,5 +218,5 @@ class HistoryFeeds:
         slots = frames.select(
             "site", slot=-(-pl.coalesce("at", "occurred_us") // self._tick)
         ).unique()
-        parts = slots.sort("slot").partition_by("site", as_dict=True)
+        parts = slots.sort("slot").partition_by("site", as_dict=True, include_key=False)
         return {str(site): part["slot"].to_numpy() for (site,), part in parts.items()}

@@ -407,7 +407,9 @@ class LiveGuardFeeds:
         observations = self._memory.observations.setdefault(guard.id, {})
         cell_cases = {
             cell: part["case_id"].to_numpy()
-            for cell, part in cases.partition_by("site", "window", as_dict=True).items()
+            for cell, part in cases.partition_by(
+                "site", "window", as_dict=True, include_key=False
+            ).items()
         }
         for key, known_part in observations.items():
             if (case_ids := cell_cases.get(key[:2])) is not None:

@@ -248,7 +248,7 @@ class LiveSiteSigns:
 
     def add_cases(self, cases: pl.DataFrame) -> None:
         """Add rows of `number_cases`; known ones change nothing."""
-        for (site,), part in cases.partition_by("site", as_dict=True).items():
+        for (site,), part in cases.partition_by("site", as_dict=True, include_key=False).items():
             names = ("occurred_us", "case_id", "unit_id", "window_id")
             new_cases = CaseInstants(*(part[name].to_numpy() for name in names))
             self.cases[str(site)] = self.cases.get(str(site), CaseInstants()).add(new_cases)
