@@ -112,10 +112,6 @@ def _can_read(visitor: Visitor) -> bool:
     return visitor.has_permission_somewhere(Permission.READ)
 
 
-def _can_review(visitor: Visitor) -> bool:
-    return visitor.has_permission_somewhere(Permission.REVIEW)
-
-
 def _count_open_incidents(visitor: Visitor) -> int:
     """Return the number of open incidents that the visitor may read."""
     count = 0
@@ -135,7 +131,7 @@ PENDING_COUNTERS: Final[Mapping[str, Callable[[Visitor], int]]] = {
 }
 ENTRY_RULES: Final[tuple[tuple[str, str, Callable[[Visitor], bool]], ...]] = (
     ("Overview", "/", lambda _visitor: True),
-    ("Review", "/review", _can_review),
+    ("Review", "/review", lambda visitor: visitor.has_permission_somewhere(Permission.REVIEW)),
     ("Divergences", "/divergences", _can_read),
     ("Incidents", "/incidents", _can_read),
     ("Reports", "/reports", _can_read),
