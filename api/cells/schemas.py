@@ -229,12 +229,10 @@ EVENT_DESCRIPTION: dict[str, Any] = {
 }
 
 
-def _drop_non_finite(value: Any) -> Any:
-    """Return None for infinite numbers and NaN, which JSON can't represent."""
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-Number = Annotated[float | None, BeforeValidator(_drop_non_finite)]
+Number = Annotated[  # None for infinite numbers and NaN, which JSON can't represent
+    float | None,
+    BeforeValidator(lambda v: None if isinstance(v, float) and not isfinite(v) else v),
+]
 
 
 @add_fields_of(ConditionFacts, "is_planted")

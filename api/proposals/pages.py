@@ -368,7 +368,8 @@ def _load_timeline(visitor: Visitor, state: RolloutState, details: Proposal) -> 
 
 def compute_page_version(details: Proposal) -> str:
     """Return a text that changes with the content of the page."""
-    parts = (details.evidence_hash, details.state, *(approval.by for approval in details.approvals))
+    by = (approval.by for approval in details.approvals)
+    parts = (details.evidence_hash, details.state, *by, *details.against)
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -96,6 +96,7 @@ PROPOSAL: dict[str, Any] = {
     "gains": [],
     "confidence_floors": [],
     "model_share": None,
+    "against": [],
 }
 
 

@@ -267,7 +267,8 @@ def describe_missing_roles(missing_groups: Sequence[str], more_text: str = " mor
     """
     group_counts = Counter(missing_groups).items()
     roles = [
-        f"{count}{more_text} {'user' if count == 1 else 'users'} the role {_format_role(group)}"
+        f"{count}{more_text} {'user' if count == 1 else 'users'} the role"
+        f" {group if group == OPERATOR else f'{APPROVER} of {group}'}"
         for group, count in group_counts
     ]
     return f"give {join_words(roles)}"
@@ -290,7 +291,3 @@ def format_names(names: Sequence[str]) -> str:
     """
     more_texts = [f"{len(names) - MAX_LISTED_NAMES} more"] if len(names) > MAX_LISTED_NAMES else []
     return join_words([*names[:MAX_LISTED_NAMES], *more_texts])
-
-
-def _format_role(group: str) -> str:
-    return group if group == OPERATOR else f"{APPROVER} of {group}"

@@ -229,7 +229,13 @@ def load_differing_pairs(
         transaction,
         state,
         unit_filter,
-        [item for item in differing_units if _needs_record_answer(unit_filter, item[1])],
+        [  # of other units the class holds the answers itself
+            item
+            for item in differing_units
+            if unit_filter.lever.number is not None
+            or item[1][0] == UNLISTED
+            or item[1][1] == OUTSIDE
+        ],
     )
     comparisons: dict[tuple[AnswerPair, AnswerPair], ComparisonResult] = {}
     pairs = []
@@ -256,11 +262,6 @@ def load_differing_pairs(
             )
         )
     return sorted(pairs, key=lambda pair: pair.sort_key)
-
-
-def _needs_record_answer(unit_filter: UnitFilter, answers: AnswerPair) -> bool:
-    """Return whether the class does not hold the answer itself."""
-    return unit_filter.lever.number is not None or answers[0] == UNLISTED or answers[1] == OUTSIDE
 
 
 def _compare_answers(

@@ -225,6 +225,8 @@ class Proposal(OfKind):
             an alarm may raise it; () without several floors.
         model_share: share of cases drawn for the version at the proposed stage; None where humans
             decide.
+        against: what spoke against its versions in any cell from 30 days before it was raised, such
+            as narrowings and harms; () of a closed one.
         closed_reason: reason of a rejection or voiding, "" without one.
         can_approve: whether the caller may approve now; else see `cannot_approve_reason`.
         waits_for: what delays an approved proposal now, and until when; what begins to hold it
@@ -266,6 +268,7 @@ class Proposal(OfKind):
     gains: tuple[Gain, ...] = ()
     confidence_floors: tuple[float, ...] = ()
     model_share: float | None = None
+    against: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +321,7 @@ def load_proposals(
             for row in readable_rows
         ]
     listed = [proposal for proposal in proposals if proposal.state in states]
-    items = _add_gains(service, state, listed)
+    items = _add_present_facts(service, state, caller, listed, at)
     return ProposalPage(items, rows[-1].raised_in if len(rows) == limit else None)
 
 
@@ -340,18 +343,30 @@ def load_proposal(
             require_permission(caller, Permission.READ, rollout_name, (row.site,))
         imports = load_imports(transaction, state.rollout)
         details = _build_proposal_details(transaction, state, caller, row, at, imports)
-    (proposal,) = _add_gains(service, state, [details])
+    (proposal,) = _add_present_facts(service, state, caller, [details], at)
     return proposal
 
 
-def _add_gains(
-    service: Service, state: RolloutState, proposals: Sequence[Proposal]
+def _add_present_facts(
+    service: Service,
+    state: RolloutState,
+    caller: Caller,
+    proposals: Sequence[Proposal],
+    at: datetime,
 ) -> tuple[Proposal, ...]:
-    """Return proposals with what their version has brought in their cell by now."""
+    """Return proposals with what is known by now: gains, and what speaks against open ones."""
+    from rollout.features.proposals.proposal_evidence import list_facts_against, load_track_records
+
+    def list_against(proposal: Proposal) -> tuple[str, ...]:
+        is_open = proposal.closed_at is None
+        records = load_track_records(service, state, proposal, at) if is_open else ()
+        zone = state.policy.get_timezone(proposal.site)
+        return tuple(list_facts_against(caller, state.rollout.name, records, zone, at))
+
     keys = [(Cell(proposal.site, proposal.window), proposal.version) for proposal in proposals]
     gains = load_gains(service.database, state, keys)
     return tuple(
-        replace(proposal, gains=gains.get(key, ()))
+        replace(proposal, gains=gains.get(key, ()), against=list_against(proposal))
         for key, proposal in zip(keys, proposals, strict=True)
     )
 

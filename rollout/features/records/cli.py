@@ -192,7 +192,12 @@ def import_baseline(
     with print_refusals():
         baseline_counts = _read_counts(file)
     items = [
-        {column: _to_plain(getattr(baseline_count, column)) for column in COLUMNS}
+        {
+            column: value.isoformat()
+            if isinstance(value := getattr(baseline_count, column), datetime)
+            else value
+            for column in COLUMNS
+        }
         for baseline_count in baseline_counts
     ]
     result = build_runner(server, by).send(
@@ -206,10 +211,6 @@ def import_baseline(
         {"items": items},
     )
     print_answer(result, f"{result['new']} of {len(baseline_counts)} rows are new", as_json=as_json)
-
-
-def _to_plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _read_counts(file: Path) -> list[BaselineCount]:

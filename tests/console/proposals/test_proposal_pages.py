@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 
 import pytest
 
+from api.proposals.pages import compute_page_version
 from api.proposals.proposal_text import describe_effect
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Accounts
@@ -444,6 +446,17 @@ def test_narrowing_elsewhere_voids_it_and_stands_first_when_it_is_raised_again(b
     fact = page.index("v1 was narrowed for quality in creek")
     assert page.index("<h1>") < against < fact < page.index('id="what"') < evidence
     assert "not acknowledged" not in page
+    assert "Against it: v1 was narrowed for quality in creek" in browser.page(LIST)
+    seen = partial(load_proposal, service, load_local_caller(database, "ana"), "bears", at=NOON)
+    assert [len(seen(proposal.id).against) for proposal in (lake, again)] == [0, 1]
+
+
+def test_a_page_that_was_drawn_before_a_fact_against_it_is_another_page(service, raised):
+    details = load_proposal(
+        service, load_local_caller(service.database, "ana"), "bears", next(iter(raised)), at=NOON
+    )
+    told = replace(details, against=("v1 was narrowed for quality",))
+    assert compute_page_version(told) != compute_page_version(details)
 
 
 def load_policy(database):
