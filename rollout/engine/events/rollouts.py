@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import product
 from types import MappingProxyType
+from typing import Any
 
 from rollout.engine.decide.incident_kinds import (
     LATE,
@@ -356,12 +357,11 @@ class IncidentOpened(OfCell, LedgerEvent):
             state = builder.get_cell_state(self.cell, self.version)
             since = builder.get_effective_time()
             guard = name_late(self.guard) if self.effect == LATE else self.guard
-            state = replace(state, last_alarms=add_entry(state.last_alarms, guard, since))
+            changes: dict[str, Any] = {"last_alarms": add_entry(state.last_alarms, guard, since)}
             if self.effect == "reported":
-                detectors = state.detectors.add_alarm(guard, state.changed_at, since)
-                reported_guards = state.reported_guards | {guard}
-                state = replace(state, reported_guards=reported_guards, detectors=detectors)
-            builder.set_cell_state(self.cell, self.version, state)
+                changes["detectors"] = state.detectors.add_alarm(guard, state.changed_at, since)
+                changes["reported_guards"] = state.reported_guards | {guard}
+            builder.change_cell_state(self.cell, self.version, **changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
