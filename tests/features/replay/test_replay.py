@@ -184,7 +184,11 @@ def test_predictions_that_come_after_the_decisions_open_nothing_until_their_send
     (told,) = [line for line in describe_results(facts) if "vouched: [" in line]
     assert "not counted: predicted after the decision (40). It looks like" in told
     vouched = "grace: 1h, sources: {vouched: [{account: box, within: 50m}]}"
-    order.policy.write_text(POLICY.replace("grace: 1h", vouched), encoding="utf-8")
+    text = POLICY.replace("grace: 1h", vouched)
+    order.policy.write_text(text, encoding="utf-8")
+    # the tick after a decision sees no prediction, as live: a guard is in alarm
+    assert "Widened" not in {type(event).__name__ for event in replay_files(order).result.events}
+    order.policy.write_text(f"{text}tick: 1h\n", encoding="utf-8")
     replayed = replay_files(order)
     assert "Widened" in {type(event).__name__ for event in replayed.result.events}
     facts = compute_report_facts(build_replay_inputs(replayed))
