@@ -73,11 +73,15 @@ from rollout.features.policies.policies import (
     load_restart_prices,
 )
 from rollout.features.proposals import proposals
-from rollout.features.proposals.proposal_details import Proposal, list_grounds, load_proposal
+from rollout.features.proposals.proposal_details import (
+    Proposal,
+    list_facts_against,
+    list_grounds,
+    load_proposal,
+)
 from rollout.features.proposals.proposal_evidence import (
     ProposalEvidence,
     find_proposal_by_evidence,
-    list_facts_against,
     load_counter_evidence,
     load_proposal_evidence,
 )

@@ -49,13 +49,14 @@ PAGES = (
     f"{R}/reports/1/about", f"{R}/settings",
 )  # fmt: skip
 SENTENCES = {
-    "condition", "gates", "guard", "guards", "missing", "name", "next_step", "promises", "reason",
-    "short_text", "text", "texts",
+    "against", "condition", "gates", "guard", "guards", "missing", "name", "next_step", "promises",
+    "reason", "short_text", "text", "texts",
 }  # fmt: skip
 DIGESTS = {"hash", "head"}
 DIGEST = re.compile(r"(?=[0-9]*[a-f])[0-9a-f]{8,64}|>[0-9a-f …]{9,}</code>", re.IGNORECASE)
 """Of a sealed report, which holds sentences, and of its entry in the ledger, the last one."""
-REVISION = re.compile(r'data-revision="[^"]*"')
+VERSION = re.compile(r'data-(?:revision|of)="[^"]*"')
+"""Of the state, and of what a page says, by which it draws itself anew."""
 LAKE, ANA = Cell("lake", "day"), Caller("ana", role_assignments=PEOPLE["ana"])
 
 
@@ -209,7 +210,7 @@ def test_pages_have_the_same_parts_and_figures(looks):
 def outline(page):
     """Return a page's status, its elements with their classes, and its figures, in their order."""
     text = page.text
-    for varying in (VARIES, HEAD_CODE, REVISION, DIGEST):
+    for varying in (VARIES, HEAD_CODE, VERSION, DIGEST):
         text = varying.sub("", text)
     figures = re.findall(r"<\w+|class=\"[^\"]*\"|\d+(?:[.,:]\d+)*", text)
     return [str(page.status_code), *figures]

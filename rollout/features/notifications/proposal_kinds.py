@@ -29,7 +29,12 @@ from rollout.engine.words.formatting import (
     format_zoned_time,
 )
 from rollout.features.incidents.incidents import MARKUP_REPLACEMENTS
-from rollout.features.proposals.proposal_details import Proposal, load_proposal
+from rollout.features.proposals.proposal_details import (
+    Proposal,
+    list_facts_against,
+    load_proposal,
+    load_track_records,
+)
 from rollout.features.proposals.proposals import find_proposal_sites, list_pending_approvals
 from rollout.kernel.calendar.instants import Cell, QuietHours
 from rollout.kernel.measures import Statistic
@@ -351,9 +356,8 @@ def _list_against(
     That its sender could have chosen what counts comes after what happened.
     """
     from rollout.engine.words.evidence_text import describe_registered_units, describe_vouched_units
-    from rollout.features.proposals.proposal_evidence import list_facts_against, load_track_records
 
-    records = load_track_records(service, state, proposal, at)
+    (records,) = load_track_records(service, state, [proposal], at)
     facts = list_facts_against(user.caller, state.rollout.name, records, user.timezone, at)
     facts += map(describe_vouched_units, proposal.vouched)
     if any(count.own for count in proposal.registered):

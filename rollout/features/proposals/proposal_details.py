@@ -13,11 +13,13 @@ from rollout.data.database.rollouts import PolicyTexts, Rollout
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Accounts, Ledger
 from rollout.data.ledger.projections import ListedProposal, ProposalStore
+from rollout.engine.decide.approvals import TrackRecord, build_track_record
 from rollout.engine.decide.commands import ApproveProposal
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.proposals import ProposalHold, list_proposal_holds
 from rollout.engine.decide.scope import (
+    RECORD_SPAN,
     GivenApproval,
     OfKind,
     ProposalState,
@@ -25,8 +27,10 @@ from rollout.engine.decide.scope import (
     count_filled_needs,
 )
 from rollout.engine.events import (
+    EVENT_TYPES,
     OPEN_STATE,
     Approved,
+    IncidentAcknowledged,
     LedgerEvent,
     PolicyApplied,
     ProposalRaised,
@@ -35,7 +39,7 @@ from rollout.engine.events import (
     select_events,
 )
 from rollout.engine.ledger.ledger import parse_as, parse_event
-from rollout.engine.words.evidence_text import VouchedUnits
+from rollout.engine.words.evidence_text import VouchedUnits, describe_track_fact
 from rollout.engine.words.formatting import format_zoned_time
 from rollout.engine.words.state_text import CLOSED_PROPOSALS, TICK, describe_hold
 from rollout.features.cells.cells import Gain, load_gains
@@ -56,6 +60,16 @@ from rollout.kernel.policy.stages import Stage, describe_share
 from rollout.kernel.words import say_loosens, say_looser, say_reading
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
+
+TRACK_KINDS: Final = (
+    IncidentAcknowledged.__name__,
+    *(
+        name
+        for name, kind in EVENT_TYPES.items()
+        if kind.list_track_facts is not LedgerEvent.list_track_facts
+    ),
+)
+"""The events that a track record is built of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,20 +369,77 @@ def _add_present_facts(
     at: datetime,
 ) -> tuple[Proposal, ...]:
     """Return proposals with what is known by now: gains, and what speaks against open ones."""
-    from rollout.features.proposals.proposal_evidence import list_facts_against, load_track_records
-
-    def list_against(proposal: Proposal) -> tuple[str, ...]:
-        is_open = proposal.closed_at is None
-        records = load_track_records(service, state, proposal, at) if is_open else ()
-        zone = state.policy.get_timezone(proposal.site)
-        return tuple(list_facts_against(caller, state.rollout.name, records, zone, at))
-
+    open_proposals = [proposal for proposal in proposals if proposal.closed_at is None]
+    records = load_track_records(service, state, open_proposals, at)
+    against = {
+        proposal.id: tuple(
+            list_facts_against(
+                caller, state.rollout.name, line, state.policy.get_timezone(proposal.site), at
+            )
+        )
+        for proposal, line in zip(open_proposals, records, strict=True)
+    }
     keys = [(Cell(proposal.site, proposal.window), proposal.version) for proposal in proposals]
     gains = load_gains(service.database, state, keys)
     return tuple(
-        replace(proposal, gains=gains.get(key, ()), against=list_against(proposal))
+        replace(proposal, gains=gains.get(key, ()), against=against.get(proposal.id, ()))
         for key, proposal in zip(keys, proposals, strict=True)
     )
+
+
+def load_track_records(
+    service: Service, state: RolloutState, proposals: Sequence[Proposal], at: datetime
+) -> list[tuple[TrackRecord, ...]]:
+    """Return the track records of each proposal's versions, up to its end."""
+    scope = state.scope
+    versions = [_list_track_versions(scope, proposal) for proposal in proposals]
+    if not any(versions):
+        return [()] * len(proposals)
+    with service.database.begin_read() as transaction:
+        rows = Ledger(transaction, state.rollout).list_rows(until=scope.revision, kinds=TRACK_KINDS)
+        events = list(map(parse_event, rows))
+    return [
+        tuple(
+            build_track_record(
+                version,
+                events,
+                [s for (_, v), met in scope.cell_values.items() if v == version
+                 for s in met.statuses.values()],
+                site=proposal.site,
+                since=proposal.raised_at - RECORD_SPAN,
+                until=proposal.closed_at or max(at, scope.at or at),
+            )
+            for version in proposal_versions
+        )
+        for proposal, proposal_versions in zip(proposals, versions, strict=True)
+    ]  # fmt: skip
+
+
+def _list_track_versions(scope: Scope, proposal: Proposal) -> list[str]:
+    """Return the version of a proposal, and then those that act in its cells."""
+    cells: Iterable[Cell] = [Cell(proposal.site, proposal.window)]
+    if not proposal.site:
+        cells = sorted(scope.stops[proposal.about].cells) if proposal.about in scope.stops else ()
+    versions = (proposal.version, *(scope.get_holder(cell) for cell in cells))
+    return list(dict.fromkeys(version for version in versions if version))
+
+
+def list_facts_against(
+    caller: Caller, rollout_name: str, records: Iterable[TrackRecord], timezone: str, at: datetime
+) -> list[str]:
+    """Say what spoke against versions; sites that the caller may not read aren't named."""
+
+    def name_cell(cell: Cell | None) -> str:
+        site = "" if cell is None else cell.site
+        may_read = bool(site) and caller.has_permission(Permission.READ, rollout_name, site)
+        return f"in {cell}" if may_read else "at another site"
+
+    return [
+        describe_track_fact(fact, lambda time: format_zoned_time(time, timezone, at), name_cell)
+        for record in records
+        for fact in record.facts
+        if fact.speaks_against
+    ]
 
 
 def list_grounds(proposal_raised: ProposalRaised, policy: Policy) -> tuple[str, ...]:

@@ -3,21 +3,19 @@
 Against a proposal speak track records, and answers that don't count yet.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 
 from rollout.data.ledger.ledger import Ledger
-from rollout.engine.decide.approvals import TrackRecord, build_track_record
+from rollout.engine.decide.approvals import TrackRecord
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.proposals import list_proposal_facts
-from rollout.engine.decide.scope import RECORD_SPAN, CellState, ProposalKind
+from rollout.engine.decide.scope import CellState, ProposalKind
 from rollout.engine.events import ProposalRaised
-from rollout.engine.words.evidence_text import describe_track_fact
-from rollout.engine.words.formatting import format_zoned_time
 from rollout.engine.words.rule_text import describe_renewal_errors, select_renewal_condition
-from rollout.features.proposals.proposal_details import Proposal
+from rollout.features.proposals.proposal_details import Proposal, load_track_records
 from rollout.features.reports.figures.report_identity import describe_promises
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import FreshFact, StoredReading
@@ -37,7 +35,6 @@ from rollout.kernel.statistics.forecast import LAST_FIFTH
 from rollout.kernel.words import say_reading, say_requirement
 from rollout.live.evidence.evidence_reader import (
     load_cell_evidence,
-    load_events,
     load_fresh_evidence,
 )
 from rollout.live.rollout_state import RolloutState
@@ -281,7 +278,7 @@ def load_counter_evidence(
     """
     sites = (proposal.site,) if proposal.site else ()
     state = service.load_permitted_state(caller, Permission.READ, rollout_name, sites)
-    records = load_track_records(service, state, proposal, at)
+    (records,) = load_track_records(service, state, [proposal], at)
     open_proposal = state.scope.proposals.get(proposal.id)
     cell = Cell(proposal.site, proposal.window)
     is_for_cell = proposal.rules.gives_more and cell in state.policy.cell_set
@@ -290,51 +287,3 @@ def load_counter_evidence(
     fresh = load_fresh_evidence(service.database, state, cell, proposal.version, at)
     facts = list_proposal_facts(state.policy, open_proposal, fresh)
     return CounterEvidence(records, fresh, facts)
-
-
-def load_track_records(
-    service: Service, state: RolloutState, proposal: Proposal, at: datetime
-) -> tuple[TrackRecord, ...]:
-    """Return the track records of a proposal's versions, up to its end."""
-    scope = state.scope
-    stop = scope.stops.get(proposal.about)
-    cells = (
-        [Cell(proposal.site, proposal.window)]
-        if proposal.site
-        else sorted(stop.cells)
-        if stop
-        else []
-    )
-    holders = [holder for c in cells if (holder := scope.get_holder(c)) is not None]
-    versions = dict.fromkeys([proposal.version] * bool(proposal.version) + holders)
-    until = proposal.closed_at or max(at, scope.at or at)
-    events = load_events(service.database, state) if versions else ()
-    return tuple(
-        build_track_record(
-            version,
-            events,
-            [s for (_, v), met in scope.cell_values.items() if v == version
-             for s in met.statuses.values()],
-            site=proposal.site,
-            since=proposal.raised_at - RECORD_SPAN,
-            until=until,
-        )
-        for version in versions
-    )  # fmt: skip
-
-
-def list_facts_against(
-    caller: Caller, rollout_name: str, records: Iterable[TrackRecord], timezone: str, at: datetime
-) -> list[str]:
-    """Say what spoke against versions; sites that the caller may not read aren't named."""
-
-    def name_cell(cell: Cell | None) -> str:
-        site = "" if cell is None else cell.site
-        may_read = bool(site) and caller.has_permission(Permission.READ, rollout_name, site)
-        return f"in {cell}" if may_read else "at another site"
-
-    def format_time(instant: datetime) -> str:
-        return format_zoned_time(instant, timezone, at)
-
-    facts = (fact for record in records for fact in record.facts if fact.speaks_against)
-    return [describe_track_fact(fact, format_time, name_cell) for fact in facts]
