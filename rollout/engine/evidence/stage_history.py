@@ -37,11 +37,6 @@ class StageHistory:
         version, floor = (version, floor) if stage_level else ("", "")
         if (stage_level, version, floor) == self._last:
             return self
-        if self.slots and self.slots[-1] == slot:
-            earlier = StageHistory(
-                self.slots[:-1], self.stage_levels[:-1], self.versions[:-1], self.floors[:-1]
-            )
-            return earlier.extend(slot, stage_level, version, floor)
         return StageHistory(
             (*self.slots, slot),
             (*self.stage_levels, stage_level),

@@ -171,15 +171,15 @@ def test_without_a_blind_share_nobody_decides_unseen():
 # Timelines
 
 
-def test_a_timeline_holds_the_last_rung_of_a_slot():
-    timeline = StageHistory().extend(5, 1).extend(5, 2).extend(8, 2).extend(9, 0)
+def test_a_timeline_holds_a_rung_from_its_slot_on():
+    timeline = StageHistory().extend(5, 2).extend(8, 2).extend(9, 0)
     assert (timeline.slots, timeline.stage_levels) == ((5, 9), (2, 0))
     assert timeline.find_levels(np.array([4, 5, 8, 9, 30])).tolist() == [0, 2, 2, 0, 0]
     assert timeline.ever_left_shadow
 
 
-def test_a_rung_given_and_taken_in_one_slot_never_was():
-    timeline = StageHistory().extend(5, 1).extend(5, 0)
-    assert timeline == StageHistory()
+def test_a_timeline_begins_in_shadow():
+    timeline = StageHistory()
+    assert timeline.extend(5, 0) is timeline
     assert not timeline.ever_left_shadow
     assert timeline.find_levels(np.array([5])).tolist() == [0]
