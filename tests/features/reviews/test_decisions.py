@@ -6,11 +6,11 @@ import pytest
 
 from rollout import faults
 from rollout.data.counting.count_queue import CountQueue
-from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.external_keys import ExternalKeys, refuse_name
 from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.data.tables.tables import cases, exposures
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.engine.records.records import NAMED_BY_DECISION, Case, Prediction
+from rollout.engine.records.records import NAMED_BY_DECISION, Case, Decision, Prediction
 from rollout.engine.records.reviews import (
     DecisionConflictError,
     InvalidDecisionError,
@@ -66,6 +66,27 @@ def test_sending_a_verdict_again_answers_the_same(database):
     with pytest.raises(DecisionConflictError, match="supersedes: 1"):
         room.judge(ANA, review, "fox")
     assert len(stored(room)) == 1
+
+
+def test_a_verdict_that_came_another_way_is_not_the_same_one_sent_again(lite):
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    answers = {"alarm": "bear"}
+    room.keep(
+        Decision(key="a", reviewer="ana", answers=answers, claims="blind", submitted_at=START)
+    )
+    with pytest.raises(DecisionConflictError, match="in another task"):
+        room.judge(ANA, review)
+
+
+def test_a_verdict_that_is_not_stored_leaves_its_task_open(lite):
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    with lite.begin_write() as transaction:  # as an erasure does that began meanwhile
+        refuse_name(transaction, room.stood.rollout, "ana")
+    with pytest.raises(DecisionConflictError, match="erased"):
+        room.judge(ANA, review)
+    assert only(room.mine(ANA).tasks).review == review
 
 
 def test_no_verdict_is_taken_for_a_task_that_was_withdrawn_from_who_had_claimed_it(lite):

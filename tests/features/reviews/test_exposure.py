@@ -7,7 +7,7 @@ import pytest
 from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.tables.tables import exposures
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.engine.records.records import Prediction
+from rollout.engine.records.records import Decision, Prediction
 from rollout.features.reviews.decisions import record_unclaimed_cases
 from rollout.kernel.errors import StaleRevisionError
 from tests.features.review_room import ANA, DAN, DAY, MINUTE, Room, person, policy_text
@@ -27,6 +27,13 @@ def test_an_assisted_review_shows_the_proposal_and_that_is_noted_first(database)
     room.judge(ANA, task.review, "fox")
     assert only(stored(room)).exposure == "assisted"
     assert only(stored(room)).task_number is None
+
+
+def test_an_assisted_review_shows_no_decision_of_others(lite):
+    room = Room(lite, SUPERVISED).arrive(HIGH)
+    room.keep(Decision(key=HIGH, reviewer="bo", answers={"alarm": "fox"}))
+    assert room.take(ANA).verdicts == ()
+    assert {row.content for row in stored(room, exposures)} == {"case", "prediction"}
 
 
 def test_an_assisted_review_before_any_proposal_is_a_blind_verdict(lite):
@@ -117,6 +124,19 @@ def test_a_page_is_refused_whose_case_its_reader_has_claimed_since_it_was_read(l
     ):
         record_unclaimed_cases(transaction, room.stood, ANA, ["a"], room.at, page="cases")
     assert only(stored(room, exposures)).content == "case"
+
+
+def test_who_saw_figures_is_still_asked_about_cases_that_may_be_among_them(lite):
+    room = Room(lite).arrive("a")
+    with lite.begin_write() as transaction:
+        ExposureStore(transaction, room.stood.rollout).record_figures(
+            "ana", room.at + MINUTE, page="report"
+        )
+    assert room.take(ANA) is not None
+
+
+def test_an_assisted_task_keeps_no_prediction_from_reviewers(lite):
+    assert Room(lite, SUPERVISED).arrive(HIGH).may_see(ANA, HIGH)
 
 
 def test_figures_of_later_cases_make_a_verdict_no_evidence_once_its_case_may_be_among_them(lite):

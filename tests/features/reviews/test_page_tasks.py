@@ -38,6 +38,13 @@ def test_a_page_claims_one_case_and_shows_no_other(database):
     assert open_page(room).task.review != page.task.review
 
 
+def test_of_several_claimed_cases_the_page_shows_the_one_whose_claim_ends_first(lite):
+    room = calm(lite, *KEYS[:2])
+    first = room.take(ANA)
+    room.later(MINUTE).claim(ANA, target_count=2)
+    assert open_page(room).task.review == first.review
+
+
 def test_without_a_case_the_page_has_none(lite):
     assert open_page(Room(lite)).task is None
 
