@@ -1,6 +1,7 @@
 """An erased case leaves no content anywhere; counts, hashes and the ledger stay."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -158,6 +159,15 @@ def test_an_erasure_done_again_changes_nothing(database):
     erase_case(database, REQUEST, "kestrel")
     assert erase_case(database, REQUEST, "kestrel").rows == 0
     assert len(load_events(database)) == 1
+
+
+def test_an_erasure_names_the_entry_of_the_access_ledger_that_permits_it(database):
+    fill(database)
+    erase_case(database, replace(REQUEST, caller=replace(ADMIN, access_head=4)), "kestrel")
+    with database.begin_read() as transaction:
+        ledger = Ledger(transaction, Rollouts(transaction).find("ramps"))
+        (row,) = ledger.list_rows(kinds={CasesErased.__name__})
+    assert row.access_head == 4
 
 
 def test_an_episode_goes_with_all_its_cases_in_batches(database, monkeypatch):

@@ -46,6 +46,7 @@ from tests.data.conftest import database, other, url
 from tests.data.databases import on_postgresql, on_sqlite
 from tests.factories import NOON
 from tests.features.erasure.traces import find_in_files, find_traces
+from tests.features.review_room import ANA, BO, Room
 
 __all__ = ["database", "other", "url"]
 POLICY = """
@@ -280,6 +281,22 @@ def test_an_erasure_in_batches_continues_after_a_failure(database, monkeypatch):
     assert erase_name(database, REQUEST, "rosalind").pseudonym
     assert find_traces(database, "rosalind") == []
     assert erase_name(database, REQUEST, "rosalind").rows == 0
+
+
+def test_what_an_erased_reviewer_had_claimed_is_free_at_once(database):
+    room = Room(database).arrive("a")
+    review = room.take(ANA).review
+    erase_name(database, replace(REQUEST, rollout="bears", at=room.at), "ana")
+    assert room.take(BO).review == review
+
+
+def test_an_erasure_names_the_entry_of_the_access_ledger_that_permits_it(database):
+    fill(database)
+    erase_name(database, replace(REQUEST, caller=replace(ADA, access_head=4)), "rosalind")
+    with database.begin_read() as transaction:
+        ledger = Ledger(transaction, Rollouts(transaction).find("ramps"))
+        rows = list(ledger.list_rows(kinds={NameErased.__name__}))
+    assert {row.access_head for row in rows} == {4}
 
 
 def test_a_reviewer_of_a_source_is_erased_in_one_rollout(database):

@@ -95,6 +95,14 @@ def test_a_declared_case_is_marked_in_record_hash_and_ledger(room):
         )
 
 
+def test_a_declaration_names_the_entry_of_the_access_ledger_that_permits_it(room):
+    declare(room, "p1", by=replace(DAN, access_head=4))
+    with room.database.begin_read() as transaction:
+        ledger = Ledger(transaction, room.stood.rollout)
+        (row,) = ledger.list_rows(kinds={CasesPlanted.__name__})
+    assert row.access_head == 4
+
+
 def test_planted_cases_and_others_come_in_one_batch_in_any_order(room):
     declare(room, "p1", "p2")
     room.arrive("p1", "n1").arrive("n2", "p2")
