@@ -12,6 +12,7 @@ from rollout.data.ledger.scopes import StoredScopes, encode_scope, from_plain, t
 from rollout.data.tables.tables import incidents, proposals, scopes
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope
+from tests.data.new_rollouts import created
 from tests.factories import HOUR, NOON, eventful
 
 EVENTS = tuple(eventful().events)
@@ -134,6 +135,18 @@ def test_a_scope_that_another_program_stored_counts_as_missing(database, rollout
         assert StoredScopes(transaction, rollout).load_newest() == Scope()
         transaction.execute(update(scopes).values(body=encode_scope(scope, row_hash)))
         assert StoredScopes(transaction, rollout).load_newest() == scope
+
+
+def test_a_rollout_reads_no_scope_of_another(database, rollout, every_ten):
+    keep_along(database, rollout)
+    other = created(database)
+    with database.begin_write() as transaction:
+        Ledger(transaction, other).append(EVENTS[:12], after=0)
+        stored = StoredScopes(transaction, other)
+        assert stored.load_newest() == Scope()
+        scope = apply_events(EVENTS[:12])
+        assert stored.store_if_due(scope)
+        assert stored.load_newest() == scope
 
 
 def test_a_scope_of_another_ledgers_row_counts_as_missing(database, rollout):

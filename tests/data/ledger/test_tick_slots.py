@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 
+from rollout.data.database.migrations import record_heartbeat
 from rollout.data.database.session import Database
 from rollout.data.ledger.scopes import TickSlots
 from tests.data.new_rollouts import rollout
@@ -36,6 +37,16 @@ def test_a_claim_that_outlived_its_time_goes_to_one_other(database, rollout):
     assert not claim(database, rollout, "bo", at=later - timedelta(microseconds=1))
     assert claim(database, rollout, "bo", at=later)
     assert not claim(database, rollout, "cy", at=later)
+
+
+def test_only_the_claim_of_a_dead_replica_is_free_before_its_time(database, rollout):
+    with database.begin_write() as transaction:
+        for owner, written_at in (("dead", NOON - timedelta(hours=1)), ("ana", NOON)):
+            record_heartbeat(transaction, owner, "p", written_at)
+    assert claim(database, rollout, "ana", slot=7)
+    assert claim(database, rollout, "dead", slot=8)
+    assert not claim(database, rollout, "bo", slot=7)
+    assert claim(database, rollout, "bo", slot=8)
 
 
 def test_who_broke_off_may_take_up_their_own_slot_at_once(database, rollout):
