@@ -137,6 +137,15 @@ def test_a_scope_that_another_program_stored_counts_as_missing(database, rollout
         assert StoredScopes(transaction, rollout).load_newest() == scope
 
 
+def test_no_scope_of_a_later_revision_is_read(database, rollout, every_ten):
+    keep_along(database, rollout)
+    with database.begin_read() as transaction:
+        stored = StoredScopes(transaction, rollout)
+        assert [stored.load_newest(until=n).revision for n in (9, 10, 19)] == [0, 10, 10]
+        ledger = Ledger(transaction, rollout)
+        assert ledger.load_scope_of_revision(15) == apply_events(EVENTS[:15])
+
+
 def test_a_rollout_reads_no_scope_of_another(database, rollout, every_ten):
     keep_along(database, rollout)
     other = created(database)

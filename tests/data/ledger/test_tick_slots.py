@@ -7,7 +7,7 @@ from functools import partial
 from rollout.data.database.migrations import record_heartbeat
 from rollout.data.database.session import Database
 from rollout.data.ledger.scopes import TickSlots
-from tests.data.new_rollouts import rollout
+from tests.data.new_rollouts import created, rollout
 from tests.factories import MINUTE, NOON
 
 __all__ = ["rollout"]
@@ -63,6 +63,26 @@ def test_a_slot_that_is_done_is_nobodys_again(database, rollout):
         slots.complete(7, at=NOON)
         assert slots.load_last_done() == 7
     assert not claim(database, rollout, "bo", at=NOON + timedelta(days=9))
+
+
+def test_slots_of_another_rollout_are_none_of_this_one(database, rollout):
+    other = created(database)
+    assert claim(database, other, "ana", slot=9)
+    with database.begin_write() as transaction:
+        slots = TickSlots(transaction, rollout)
+        slots.complete(9, at=NOON)
+        assert TickSlots(transaction, other).load_last_done() is None
+        TickSlots(transaction, other).complete(9, at=NOON)
+        assert slots.load_slots_and_stops() == (None, None, False)
+        assert (
+            slots.load_last_done() is slots.load_last_done_at() is slots.load_last_claim() is None
+        )
+    assert claim(database, rollout, "ana", slot=7)
+    assert claim(database, rollout, "ana", slot=9)
+    with database.begin_write() as transaction:
+        TickSlots(transaction, rollout).delete_from(8)
+        assert TickSlots(transaction, rollout).load_last_claim() == (7, NOON)
+        assert TickSlots(transaction, other).load_last_claim() == (9, NOON)
 
 
 def test_no_slot_before_one_that_is_done_is_claimed(database, rollout):
