@@ -5,14 +5,16 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from rollout.data.access.idempotency_keys import IdempotencyKeys, IdempotentResponse
+from rollout.data.counting.purge import purge_records
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.record_rows import ErasedHashes
 from rollout.data.records.records import RecordStatus, RecordStore, RejectedRecords
-from rollout.data.tables.tables import deliveries, erased_hashes
+from rollout.data.tables.tables import count_queue, deliveries, erased_hashes, recent_arrivals
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import CasesErased, IncidentOpened
@@ -29,7 +31,7 @@ from rollout.kernel.errors import NotAllowedError
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from tests.data.conftest import database, url
-from tests.factories import HOUR, NOON
+from tests.factories import DAY, HOUR, NOON
 from tests.features.erasure.traces import find_traces
 
 __all__ = ["database", "url"]
@@ -159,6 +161,20 @@ def test_an_erasure_done_again_changes_nothing(database):
     erase_case(database, REQUEST, "kestrel")
     assert erase_case(database, REQUEST, "kestrel").rows == 0
     assert len(load_events(database)) == 1
+
+
+def test_records_of_a_purged_case_are_refused_once_it_is_erased(database):
+    fill(database)
+    with database.begin_write() as transaction:
+        rollout = Rollouts(transaction).find("ramps")
+        for table in (count_queue, recent_arrivals):
+            transaction.execute(delete(table))
+        ids = ExternalKeys(transaction, rollout).find_ids(["kestrel"]).values()
+        purge_records(transaction, rollout, before=NOON + DAY, case_ids=ids, revision=9)
+    erase_case(database, REQUEST, "kestrel")
+    statuses = {receipt.status for receipt in store(database, build_records("kestrel"))}
+    assert statuses == {RecordStatus.REJECTED}
+    assert erase_case(database, REQUEST, "kestrel").cases == 0
 
 
 def test_an_erasure_names_the_entry_of_the_access_ledger_that_permits_it(database):

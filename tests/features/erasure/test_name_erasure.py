@@ -309,6 +309,14 @@ def test_a_reviewer_of_a_source_is_erased_in_one_rollout(database):
         erase_name(database, replace(REQUEST, rollout="ramps"), "bo")
 
 
+def test_an_erasure_in_one_rollout_changes_nothing_of_accounts(database):
+    fill(database)
+    store(database, [decide("c-1", "wren")])
+    erase_name(database, replace(REQUEST, reason="as the Wren asked"), "rosalind")
+    erase_name(database, replace(REQUEST, rollout="ramps"), "wren")
+    assert find_traces(database, "as the Wren asked") == ["ledger_texts.text"]
+
+
 def test_the_last_admin_and_an_unknown_name_are_refused_before_anything_changes(database):
     fill(database)
     before = len(list_events(database))
