@@ -4,6 +4,7 @@ import pytest
 
 from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.history import StoredHistory
+from rollout.data.records.incoming_cases import ANY_REVIEWER, ExposureStore
 from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.evidence.frames import GOLD_PREFIX, VALUE_PREFIX
@@ -16,8 +17,8 @@ from rollout.features.reports.stored_inputs import ReportPeriod, load_visible_re
 from rollout.features.reviews import reviews
 from rollout.kernel.errors import NotAllowedError
 from tests.factories import DAY
-from tests.features.review_room import ANA, DAN, Room, person
-from tests.features.stored_reviews import AUTONOMOUS, HIGH, LOW, lite, only, stored
+from tests.features.review_room import ANA, DAN, MINUTE, Room, person
+from tests.features.stored_reviews import AUDITED, AUTONOMOUS, HIGH, KEYS, LOW, lite, only, stored
 
 __all__ = ["lite"]
 
@@ -80,6 +81,19 @@ def test_a_case_that_may_be_evidence_is_no_known_case(lite):
         reviews.seed_gold_case(
             lite, ANA, room.stood, "a", {"alarm": "fox"}, reviewer_count=1, at=room.at
         )
+
+
+def test_a_case_that_unknown_readers_may_have_read_of_is_no_known_case(lite):
+    room = Room(lite, AUTONOMOUS).arrive(HIGH)
+    with lite.begin_write() as transaction:
+        ExposureStore(transaction, room.stood.rollout).record_figures(
+            ANY_REVIEWER, room.at + MINUTE, page="report"
+        )
+    with pytest.raises(ReviewStillOpenError, match="whose readers are not"):
+        seeded(room, HIGH)
+    later = next(key for key in KEYS if not AUDITED[key] and key != HIGH)
+    room.later(MINUTE).arrive(later)
+    seeded(room, later)
 
 
 def test_reports_read_who_got_a_known_case_right_and_nothing_else_does(lite):
