@@ -414,7 +414,7 @@ def test_a_version_is_silent_from_the_instant_of_its_first_use_in_each_cell(data
     apply_policy(database, text, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     used_at = NOON + 3 * HOUR
     for key, occurred_at in (("before", used_at - INSTANT), ("at", used_at)):
-        store(database, replace(build_case(key), occurred_at=occurred_at), at=used_at)
+        store(database, replace(build_case(key), occurred_at=occurred_at), at=occurred_at)
     uses = {}
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, "lake")

@@ -120,24 +120,25 @@ class CasePages(RolloutRepository):
     def list_unpredicted_cases(
         self, sites: Collection[str], versions: Collection[str], *, since: datetime
     ) -> Mapping[str, Sequence[tuple[int, datetime]]]:
-        """Return by site the cases from an instant on that have no prediction, and their times.
+        """Return by site the cases without a prediction that came from an instant on, and when.
 
-        `versions` are the names of one version.
+        They occurred or were received then. `versions` are the names of one version.
         """
         is_predicted = exists().where(
             predictions.c.rollout == cases.c.rollout,
             predictions.c.case_id == cases.c.case_id,
             predictions.c.version.in_(versions),
         )
-        query = select(cases.c.site, cases.c.case_id, cases.c.occurred_at).where(
+        times = (cases.c.occurred_at, cases.c.received_at)
+        query = select(cases.c.site, cases.c.case_id, *times).where(
             cases.c.rollout == self._rollout.number,
             cases.c.site.in_(sites),
-            cases.c.occurred_at >= since,
+            or_(*(at >= since for at in times)),
             ~is_predicted,
         )
         cases_by_site: dict[str, list[tuple[int, datetime]]] = defaultdict(list)
-        for site, case_id, occurred_at in map(tuple, self._transaction.execute(query)):
-            cases_by_site[site].append((case_id, occurred_at))
+        for site, case_id, *came in map(tuple, self._transaction.execute(query)):
+            cases_by_site[site].append((case_id, max(came)))
         return cases_by_site
 
     def find_received_at(self, case_id: int) -> datetime | None:

@@ -31,6 +31,7 @@ from rollout.engine.evidence.frames import (
     select_rows,
     share_constants,
 )
+from rollout.engine.evidence.picks import add_since
 from rollout.engine.evidence.reviewer_checks import is_blind_decision
 from rollout.engine.evidence.units import (
     TRACKS,
@@ -80,8 +81,8 @@ def find_named_cases(
     the attributes are its, too.
     """
     received = pl.col("received_at").dt.epoch("us")
-    places = named_places.filter(pl.col("site").is_in([site.id for site in policy.sites]))
-    places = places.with_columns(
+    is_known_site = pl.col("site").is_in([site.id for site in policy.sites])
+    places = named_places.filter(is_known_site).with_columns(
         occurred_us=pl.col("occurred_at").dt.epoch("us"), received=received, known=received
     )
     attributes = [name for name in cases.columns if name.startswith(ATTRIBUTE_PREFIX)]
@@ -119,10 +120,9 @@ def list_guard_cases(cases: pl.DataFrame, sent_cases: pl.DataFrame) -> pl.DataFr
     Of `cases` that only a decision places those are among them that nobody sent.
     """
     units = cases.select("case_key", case_unit=UNIT)
-    guard_cases = sent_cases.join(units, on="case_key", how="left", maintain_order="left")
-    guard_cases = guard_cases.with_columns(
-        pl.coalesce("case_unit", UNIT).alias(UNIT), caseless=pl.lit(value=False)
-    )
+    guard_cases = sent_cases.join(
+        units, on="case_key", how="left", maintain_order="left"
+    ).with_columns(pl.coalesce("case_unit", UNIT).alias(UNIT), caseless=pl.lit(value=False))
     unsent = cases.join(sent_cases, on="case_key", how="anti", maintain_order="left")
     return pl.concat([guard_cases.drop("case_unit"), unsent], how="diagonal_relaxed")
 
@@ -139,7 +139,7 @@ def _build_unit_key(policy: Policy) -> pl.Expr:
 
 UNIT_CASE_COLUMNS: Final = (
     *("case_key", "site", "window", "unit", "selection_value", "day", "occurred_us", "received"),
-    *("known", SLICES, CASELESS),
+    *("known", "since_us", SLICES, CASELESS),
 )
 PICK = "pick"  # purpose of the sampling values that select one case of several
 NO_TIME, UNKNOWN_SITE, NO_EPISODE = "no time", "unknown site", "no episode"
@@ -176,14 +176,12 @@ def place_cases(
         sent_cases = _replace_sent(cases, records.guard_cases, policy)
         named_cases = find_named_cases(cases, records.named_places, policy)
         cases = replace_by_named(cases, _add_windows(named_cases, policy), policy)
-        guard_cases = _add_draws(list_guard_cases(cases, sent_cases), policy, salt)
-    gate_cases = cases = _add_draws(cases, policy, salt)
+        sent_cases = add_since(list_guard_cases(cases, sent_cases), records, policy)
+        guard_cases = _add_draws(sent_cases, policy, salt)
+    gate_cases = cases = _add_draws(add_since(cases, records, policy), policy, salt)
     if guard_cases is not None:
         others = guard_cases.join(cases, on="case_key", how="anti", maintain_order="left")
         cases = pl.concat([cases, others], how="diagonal_relaxed")
-    trained_until_micros = {
-        version: count_micros(at - EPOCH) for version, at in (trained_until or {}).items()
-    }
     decisions = _select_timed_decisions(records, cases)
     is_blind = is_blind_decision(policy)
     blind = select_rows(decisions, is_blind)
@@ -194,7 +192,9 @@ def place_cases(
         predictions=_to_lazy(_time_predictions(records.predictions)),
         decisions=_to_lazy(blind),
         assisted_decisions=None if assisted.is_empty() else _to_lazy(assisted),
-        trained_until=trained_until_micros,
+        trained_until={
+            version: count_micros(at - EPOCH) for version, at in (trained_until or {}).items()
+        },
         guard_cases=None
         if guard_cases is None
         else _to_lazy(guard_cases.select(UNIT_CASE_COLUMNS)),
@@ -237,19 +237,20 @@ def find_first_predictions(records: RecordFrames, cases: pl.DataFrame) -> dict[s
 
     The time of the case replaces a missing one.
     """
-    spans = find_prediction_spans(records, cases)
-    return {version: first for version, (first, _) in spans.items()}
+    return {name: first for name, (first, _) in find_prediction_spans(records, cases).items()}
 
 
 def find_prediction_spans(
     records: RecordFrames, cases: pl.DataFrame
 ) -> dict[str, tuple[datetime, datetime]]:
     """Return the times of each version's first and last prediction, by the first."""
-    timed_predictions = records.predictions.select("case_key", "version", "at").join(
-        cases.select("case_key", "occurred_at"), on="case_key"
-    )
     at = pl.coalesce("at", "occurred_at")
-    spans = timed_predictions.group_by("version").agg(first=at.min(), last=at.max())
+    spans = (
+        records.predictions.select("case_key", "version", "at")
+        .join(cases.select("case_key", "occurred_at"), on="case_key")
+        .group_by("version")
+        .agg(first=at.min(), last=at.max())
+    )
     return {name: (first, last) for name, first, last in spans.sort("first", "version").iter_rows()}
 
 
@@ -343,8 +344,11 @@ def _add_windows(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     if cases.is_empty():
         return cases.with_columns(window=pl.lit(None, pl.String), day=pl.lit(None, pl.Int64))
     instants = cases["occurred_us"].to_numpy().astype("datetime64[us]")
-    columns = [name for name in cases.columns if name.startswith(ATTRIBUTE_PREFIX)]
-    attributes = {name.removeprefix(ATTRIBUTE_PREFIX): cases[name].to_numpy() for name in columns}
+    attributes = {
+        name.removeprefix(ATTRIBUTE_PREFIX): cases[name].to_numpy()
+        for name in cases.columns
+        if name.startswith(ATTRIBUTE_PREFIX)
+    }
     window_ids = [*(window.id for window in policy.windows), OTHER_WINDOW]
     numbers, days = np.zeros((2, cases.height), dtype=np.int64)
     for site, rows in _group_by_calendar(cases["site"], policy):
@@ -375,8 +379,7 @@ def _group_by_calendar(site_ids: pl.Series, policy: Policy) -> Iterator[tuple[Si
 def _compute_selection_values(cases: pl.DataFrame, salt: bytes) -> pl.Series:
     """Return the values that select each unit's case; 0 without a choice."""
     shares_unit = cases.select(pl.len().over("unit") > 1).to_series()
-    keys = cases.filter(shares_unit)["case_key"].to_list()
-    values = np.zeros(cases.height)
+    values, keys = np.zeros(cases.height), cases.filter(shares_unit)["case_key"].to_list()
     values[shares_unit.to_numpy()] = compute_sampling_values(salt, PICK, keys)
     return pl.Series(values)
 
@@ -649,9 +652,8 @@ def place_planted_cases(
     Units are made within each population, so a
     planted case can't change which case of an episode is counted.
     """
-    if records.planted is None:
-        return None
-    return place_cases(records.planted, policy, salt, trained_until)
+    planted = records.planted
+    return None if planted is None else place_cases(planted, policy, salt, trained_until)
 
 
 def resolve_planted_units(history: PlacedHistory, policy: Policy) -> pl.DataFrame:
@@ -660,8 +662,9 @@ def resolve_planted_units(history: PlacedHistory, policy: Policy) -> pl.DataFram
     The cases that occur begin the use of a version; a planted one does not.
     """
     predicted = _resolve_placed(history, policy, PLANTED_TRACKS)
-    closed_units = _add_silent_units(predicted, history, policy, history.uses, PLANTED_TRACKS)
-    return closed_units.with_columns(track=pl.lit(PLANTED_TRACK))
+    return _add_silent_units(predicted, history, policy, history.uses, PLANTED_TRACKS).with_columns(
+        track=pl.lit(PLANTED_TRACK)
+    )
 
 
 def resolve_all_units(

@@ -148,18 +148,17 @@ def resolve_outcome_units(
     """
     closes, tick = count_micros(outcome.closes), count_micros(policy.tick)
     cases = history.cases.filter("is_registered").select(
-        "case_key", "site", "window", "unit", "occurred_us", "received"
+        "case_key", "site", "window", "unit", "occurred_us", "since_us", "received"
     )
     first_cases = cases.sort("received", "occurred_us", "case_key").unique("unit", keep="first")
     firsts = first_cases.join(_list_sampled_predictions(records, history, policy), on="case_key")
     firsts = firsts.filter(_is_in_time()).with_columns(used=pl.lit(FIRST_SLOT, pl.Int64))
     if (silent := _list_silent_units(records, history, tick)) is not None:
         firsts = pl.concat([firsts, first_cases.join(silent, on="case_key")], how="diagonal")
-    deadline = pl.col("occurred_us") + closes
     firsts = firsts.with_columns(
-        deadline=deadline,
+        deadline=pl.col("occurred_us") + closes,
         predicted_us=pl.coalesce("predicted_us", "occurred_us"),
-        occurred=pl.col("occurred_us") // tick,
+        occurred=pl.col("since_us") // tick,
     ).filter(pl.col("predicted_us") <= pl.col("deadline"))
     counted = pl.max_horizontal("deadline", "received", "predicted_us")
     firsts = firsts.with_columns(
@@ -241,21 +240,19 @@ def _compute_scores(
     in_time = mark_own_predictions(in_time, records, cases)
     if not records.earlier_outcomes.is_empty():
         in_time = in_time.sort(IS_SOURCED, "order").unique(unit_cases, keep="last")
-    columns = ("value", *OUTCOME_SOURCE_SCHEMA)
-    rows = rows.join(in_time.select(*unit_cases, *columns), on=unit_cases, how="left")
-    is_known = pl.col("value").is_not_null()
+    values = in_time.select(*unit_cases, "value", *OUTCOME_SOURCE_SCHEMA)
     distance = (
         pl.col("value") - outcome.low if outcome.more_is_better else outcome.high - pl.col("value")
     )
-    known_value = pl.when("is_known").then("value")
     score = pl.when("is_known").then((distance / outcome.span).clip(0.0, 1.0))
     return (
-        rows.with_columns(is_known=is_known)
+        rows.join(values, on=unit_cases, how="left")
+        .with_columns(is_known=pl.col("value").is_not_null())
         .group_by("unit", "version")
         .agg(
             score=score.mean().fill_null(0.0),
             known_share=pl.col("is_known").mean(),
-            value=known_value.mean(),
+            value=pl.when("is_known").then("value").mean(),
             sources=pl.col(OUTCOME_SOURCE).drop_nulls().unique().sort().str.join(" "),
             source_fault=pl.col(OUTCOME_FAULT).max(),
         )

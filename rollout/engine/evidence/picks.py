@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rollout.engine.records.records import is_registered
 from rollout.kernel.arrays import nw, pl
+from rollout.kernel.calendar.instants import EPOCH, count_micros
 from rollout.kernel.units import (
     EMPTY_SET,
     FULL_OVERLAP,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from rollout.engine.evidence.frames import RecordFrames
+    from rollout.kernel.policy.policy import Policy
 
 
 RowT = TypeVar("RowT")
@@ -112,6 +114,33 @@ def find_case_receipts(*row_sets: Iterable[Any]) -> dict[int, int]:
         for row in rows:
             receipts[row.case_id] = min(row.received_at, receipts.get(row.case_id, row.received_at))
     return receipts
+
+
+def add_since(cases: pl.DataFrame, records: RecordFrames, policy: Policy) -> pl.DataFrame:
+    """Return cases with `since_us`, when each is known to have occurred, in microseconds.
+
+    That is the time it states. A late one that no source of evidence decided in time has only its
+    sender's word for it, who could date it before an attempt or a grant: it occurred just before
+    such a source decided it, or it was received.
+    """
+    due = pl.col("occurred_us") + count_micros(policy.evidence.grace)
+    if not cases.select((pl.col("received") > due).any()).item():
+        return cases.with_columns(since_us="occurred_us")
+    firsts = records.first_decisions.select("case_key", at="sourced_at")
+    stated = pl.min_horizontal("at", "received_at").fill_null(EPOCH)  # without a time: its case's
+    others = firsts if len(firsts) else records.outcomes.select("case_key", "at")
+    sourced = (
+        pl.concat([records.decisions.select("case_key", at=stated), others])
+        .group_by("case_key")
+        .agg(sourced=pl.col("at").dt.epoch("us").min())
+    )
+    is_vague = (pl.col("received") > due) & (pl.col("sourced") > due).fill_null(value=True)
+    since = pl.max_horizontal("occurred_us", pl.min_horizontal("sourced", "received") - 1)
+    return (
+        cases.join(sourced, on="case_key", how="left", maintain_order="left")
+        .with_columns(since_us=pl.when(is_vague).then(since).otherwise("occurred_us"))
+        .drop("sourced")
+    )
 
 
 def pick_for_guards(rows: Iterable[RowT], first_decisions: Mapping[int, int]) -> list[RowT]:

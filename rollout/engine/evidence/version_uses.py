@@ -168,7 +168,6 @@ def add_silent_predictions(
     pairs = list_silent_pairs(history, predictions, uses, count_micros(policy.tick))
     if pairs is None or pairs.is_empty():
         return None
-    columns = predictions.collect_schema()
     receipts = dict.fromkeys(("prediction_received", "prediction_known"), pl.lit(NEVER, pl.Int64))
     silent = pairs.lazy().select(*PAIR).with_columns(**receipts)
     if policy.evidence.unit == "case":
@@ -180,7 +179,7 @@ def add_silent_predictions(
     placed = replace(
         history.placed,
         cases=nw.from_native(cases),
-        predictions=nw.from_native(added.select(columns.names())),
+        predictions=nw.from_native(added.select(predictions.collect_schema().names())),
         silent_from=nw.from_native(pairs.lazy()),
     )
     return replace(history, placed=placed)
@@ -192,7 +191,7 @@ def list_silent_pairs(
     """Return the cases that versions in use did not predict: case_key, version and used."""
     if not uses.begun:
         return None
-    cases = history.cases.select("case_key", "site", "window", "occurred_us")
+    cases = history.cases.select("case_key", "site", "window", "since_us")
     predicted = predictions.select(*PAIR).collect()
     if any(version == ANY_VERSION for _, _, version in uses.begun):  # it said what any version said
         by_any = predicted.select("case_key", version=pl.lit(ANY_VERSION)).unique()
@@ -210,8 +209,8 @@ def list_silent_pairs(
         cases.lazy()
         .join(table.lazy(), on=["site", "window"])
         .filter(
-            pl.col("occurred_us") // tick >= pl.col("since"),
-            pl.col("occurred_us") < pl.col("until"),
+            pl.col("since_us") // tick >= pl.col("since"),
+            pl.col("since_us") < pl.col("until"),
         )
     )
     pairs = in_use.select(*PAIR, "used").join(predicted.lazy(), on=PAIR, how="anti")

@@ -53,7 +53,9 @@ class HistoryFeeds:
     def __init__(self, records: RecordFrames, history: PlacedHistory, policy: Policy) -> None:
         self._records = records
         self._salt = history.salt
-        self._cases = history.cases.select("case_key", "site", "window", "occurred_us", "unit")
+        self._cases = history.cases.select(
+            "case_key", "site", "window", "occurred_us", "since_us", "unit"
+        )
         self._tick = count_micros(policy.tick)
         self._policy = policy
         self._answers_by_guard: dict[str, dict[tuple[object, ...], GuardAnswers]] = {}
@@ -87,9 +89,7 @@ class HistoryFeeds:
         answers_by_cell = self._answers_by_guard.get(guard.id)
         if answers_by_cell is None:
             answers_by_cell = self._answers_by_guard[guard.id] = self._split_by_cell(guard)
-        key = (cell.site, cell.window, version)
-        if not guard.condition.measure.has_version:
-            key = (cell.site, cell.window, "")
+        key = (cell.site, cell.window, version if guard.condition.measure.has_version else "")
         empty = np.empty(0, dtype=np.int64)
         return answers_by_cell.get(key, (empty, empty, np.empty(0, dtype=bool)))
 
@@ -129,12 +129,9 @@ class HistoryFeeds:
 
         Harm has no version: it is "". Ordered by slot.
         """
-        frame = (
-            self._list_harms(guard)
-            if guard.condition.measure.watch is Watch.HARMS
-            else self._list_predictions(guard)
-        )
-        occurred = pl.col("occurred_us") // self._tick
+        is_harm = guard.condition.measure.watch is Watch.HARMS
+        frame = self._list_harms(guard) if is_harm else self._list_predictions(guard)
+        occurred = pl.col("since_us" if is_harm else "occurred_us") // self._tick
         known_slot = -(-pl.coalesce("at", "occurred_us") // self._tick)
         answers = frame.join(self._cases, on="case_key").with_columns(
             slot=pl.max_horizontal(known_slot, occurred + 1),
@@ -148,9 +145,7 @@ class HistoryFeeds:
                     dtype=pl.Float64,
                 )
             )
-        if (
-            guard.condition.measure.watch is Watch.HARMS
-        ):  # several reports of a case count once a slot
+        if is_harm:  # several reports of a case count once a slot
             answers = answers.unique(["case_key", "slot"], keep="first", maintain_order=True)
         return answers.select(
             pl.col(column for column in ANSWER_COLUMNS if column in answers.columns)
@@ -158,11 +153,10 @@ class HistoryFeeds:
 
     def _list_predictions(self, guard: Guard) -> pl.DataFrame:
         """Return each prediction with whether it counts against the guard."""
-        threshold = pl.lit(guard.condition.threshold)
         frame = self._records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))
         if guard.condition.measure.reads_latency:
-            timed_predictions = frame.filter(pl.col("latency_ms").is_not_null())
-            return timed_predictions.with_columns(bad=pl.col("latency_ms") > threshold * 1000)
+            bad = pl.col("latency_ms") > pl.lit(guard.condition.threshold) * 1000
+            return frame.drop_nulls("latency_ms").with_columns(bad=bad)
         is_failed = [pl.col(VALUE_PREFIX + lever.id).is_null() for lever in self._policy.levers]
         return frame.with_columns(bad=pl.any_horizontal(is_failed))
 
@@ -192,7 +186,7 @@ class HistoryFeeds:
         }
 
     def list_cases(self) -> pl.DataFrame:
-        """Return case_key, site, window, occurred_us and unit of each placed case."""
+        """Return case_key, site, window, times and unit of each placed case."""
         return self._cases
 
     @cached_property
@@ -214,9 +208,13 @@ class HistoryFeeds:
             )
         ]
         case_frame = self._cases.select("case_key", at="occurred_us")
-        frames = pl.concat([case_frame, *record_frames]).join(self._cases, on="case_key")
-        slots = frames.select(
-            "site", slot=-(-pl.coalesce("at", "occurred_us") // self._tick)
-        ).unique()
-        parts = slots.sort("slot").partition_by("site", as_dict=True, include_key=False)
+        slot = -(-pl.coalesce("at", "occurred_us") // self._tick)
+        parts = (
+            pl.concat([case_frame, *record_frames])
+            .join(self._cases, on="case_key")
+            .select("site", slot=slot)
+            .unique()
+            .sort("slot")
+            .partition_by("site", as_dict=True, include_key=False)
+        )
         return {str(site): part["slot"].to_numpy() for (site,), part in parts.items()}
