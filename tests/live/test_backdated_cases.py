@@ -10,6 +10,7 @@ from rollout.engine.decide.commands import Actor, ApproveProposal
 from rollout.engine.records.records import Case, Decision, Outcome
 from rollout.features.records.ingest import _Batch
 from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.data.databases import on_sqlite
@@ -95,6 +96,7 @@ def desk(database):
     assert shop.pass_hours(3, RIGHT, RIGHT) == []
     yield shop
     assert not rebuild_derived_tables(database, "shop")
+    assert EvidenceCheck(database, "shop").check_all().faults == []
 
 
 @on_sqlite
