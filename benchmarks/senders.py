@@ -160,6 +160,17 @@ def send_nightly(cases: SentCases) -> None:
     cases.received = cases.predicted = night + cases.rng.random(CELLS)[cases.cell] * HOUR / 2
 
 
+def score_nightly(cases: SentCases) -> None:
+    """Let a job at two o'clock predict each day's cases, which were sent at once."""
+    received = cases.received.copy()
+    send_nightly(cases)
+    cases.received = received
+
+
+def leave_as_it_is(_cases: SentCases, _raised: np.ndarray) -> None:
+    """Change nothing after the raising: widenings are counted."""
+
+
 def come_back_every_third_day(cases: SentCases) -> None:
     """Let devices send cases and predictions when they are back."""
     phase = 3 * cases.rng.random(CELLS)[cases.cell]
@@ -326,6 +337,7 @@ NORMAL = (
     Sending("services race", 0.98, race, within=5 * MINUTE),
     Sending("decisions 2 h late", 0.98, decide_late, grace=2.0),
     Sending("nightly", 0.98, send_nightly, grace=26 * HOUR, within=26 * HOUR),
+    Sending("scored at night", 0.98, score_nightly, 26 * HOUR, 26 * HOUR, then=leave_as_it_is),
     Sending("back every third day", 0.98, come_back_every_third_day, 74 * HOUR, 74 * HOUR),
     Sending("offline for a week, 8 days", 0.98, go_offline, grace=8.0, within=8.0),
     Sending("backlog of a day", 0.98, begin_with_backlog),
@@ -358,8 +370,13 @@ ADVERSE = (
     Sending("episodes grown after a decision", 0.93, grow_episodes, unit="episode"),
     Sending("turns bad after the raising", 0.98, at_once, then=turn_bad),
     Sending("falls silent after the raising", 0.98, at_once, then=fall_silent),
+    Sending("scored at night, .93", 0.93, score_nightly, 26 * HOUR, 26 * HOUR),
 )
 SAMPLED = (Sending("a half drawn", 0.98, predict_drawn_only, sample=0.5),)
+DELAYED = (  # a night's predictions tell nothing until they come
+    Sending("scored, then bad", 0.98, score_nightly, 26 * HOUR, 26 * HOUR, then=turn_bad),
+    Sending("scored, then silent", 0.98, score_nightly, 26 * HOUR, 26 * HOUR, then=fall_silent),
+)
 LOSING = (
     Sending("1 % of cases lost", 0.98, lose_cases),
     Sending("offline, attempt begun anew", 0.98, begin_anew_when_back, 50 * HOUR, 50 * HOUR),
@@ -370,6 +387,7 @@ TABLES = {
     "good model": NORMAL,
     "a part of cases": SAMPLED,
     "losses cost": LOSING,
+    "seen a night later": DELAYED,
     "should not open": ADVERSE,
 }
 FEW_SEEDS = 5  # of what takes longer

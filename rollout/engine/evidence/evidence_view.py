@@ -627,13 +627,20 @@ def _list_agreements(condition: Condition, rows: UnitArrays, unit_classes: UnitC
 
 
 def _find_alarms(view: EvidenceView, slot: int) -> Iterator[Condition]:
-    """Yield the guards on quality that are in alarm if they are run over the attempt."""
-    rows = view.attempt_guard_rows
-    rows = rows.select(slice(0, int(np.searchsorted(rows.slot, slot, side="right"))))
+    """Yield the guards on quality that are in alarm if they are run over the attempt.
+
+    The tick after a decision takes a vouched sender that comes later for silent. In shadow, where
+    nobody waits for its answer, such units are read as gates count them.
+    """
+    rows, classes = view.attempt_guard_rows, view.unit_classes
+    parts = [rows]
+    if view.policy.evidence.has_late_answers and not view.state.grants:
+        parts = [rows.select(~classes.is_silent[rows.unit_class]), view.gate_rows]
+    past = [rows.select(slice(int(np.searchsorted(rows.slot, slot, "right")))) for rows in parts]
     for guard in view.policy.list_guards(view.cell):
         condition = guard.condition
         if not condition.measure.for_gate or condition.population.has_own_series:
             continue
-        series = compute_detector_series(guard, rows, view.unit_classes, view.policy)
-        if len(series.slots) and series.is_alarm[-1]:
+        readings = (compute_detector_series(guard, rows, classes, view.policy) for rows in past)
+        if any(len(series.slots) and series.is_alarm[-1] for series in readings):
             yield condition

@@ -188,6 +188,11 @@ class EvidenceRules:
         return self.confidence_floors[1:]
 
     @property
+    def has_late_answers(self) -> bool:
+        """Return whether an answer that comes after the decision may count."""
+        return bool(self.sources.vouched)
+
+    @property
     def outside_blind(self) -> bool:
         """Return whether decisions made elsewhere are blind where they don't say."""
         return self.outside == "blind"

@@ -186,16 +186,35 @@ def test_predictions_that_come_after_the_decisions_open_nothing_until_their_send
     vouched = "grace: 1h, sources: {vouched: [{account: box, within: 50m}]}"
     text = POLICY.replace("grace: 1h", vouched)
     order.policy.write_text(text, encoding="utf-8")
-    # the tick after a decision sees no prediction, as live: a guard is in alarm
-    assert "Widened" not in {type(event).__name__ for event in replay_files(order).result.events}
-    order.policy.write_text(f"{text}tick: 1h\n", encoding="utf-8")
     replayed = replay_files(order)
-    assert "Widened" in {type(event).__name__ for event in replayed.result.events}
+    assert list_changes(replayed) == ["Widened"]
     facts = compute_report_facts(build_replay_inputs(replayed))
     assert facts.sources.vouched == VouchedUnits("box", 40, 40, 3000)
     said = "40 of 40 units from box, which could have seen the answer (vouched for, within 50m)."
     assert said in describe_report(facts)
     assert said in [finding.text for finding in list_data_findings(facts)]
+
+
+def list_changes(replayed):
+    """Return the kinds of the events that widened or narrowed."""
+    kinds = [type(event).__name__ for event in replayed.result.events]
+    return [kind for kind in kinds if kind in {"Widened", "Narrowed"}]
+
+
+@pytest.mark.parametrize(
+    ("vouched", "changes"),
+    [("sources: {vouched: [{account: box, within: 23h}]}", ["Widened", "Narrowed"]), ("", [])],
+)
+def test_a_batch_widens_once_vouched_for_and_narrows_where_its_answers_would_be_acted_on(
+    tmp_path, vouched, changes
+):
+    said, given = rows(250)
+    nights = [line.split(",")[2][:10] + "T23:00:00" for line in said[1:]]
+    at_night = [f"{line},{at}" for line, at in zip(said[1:], nights, strict=True)]
+    order = an_order(tmp_path, [f"{said[0]},predicted_at", *at_night], given)
+    text = POLICY.replace("grace: 1h", f"grace: 1d, {vouched}")
+    order.policy.write_text(text, encoding="utf-8")
+    assert list_changes(replay_files(order))[:2] == changes
 
 
 @pytest.mark.parametrize(
