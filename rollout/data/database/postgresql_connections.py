@@ -16,7 +16,7 @@ import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-from rollout.data.database.postgresql_arrays import BinaryArray
+from rollout.data.database.bulk import BinaryArray
 
 MAX_SILENCE: Final = 2.0
 """Seconds without a byte from the server after which it is tested."""

@@ -21,8 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from rollout.data.database.bulk import insert_columns, insert_tables
-from rollout.data.database.postgresql_arrays import BinaryArray, encode_array
+from rollout.data.database.bulk import BinaryArray, encode_array, insert_columns, insert_tables
 from rollout.data.tables.tables import external_keys, heartbeats
 from tests.data.databases import on_postgresql
 from tests.data.new_rollouts import rollout
