@@ -10,10 +10,10 @@ from rollout.data.counting.counter import ProjectionRepair, RowDifference, list_
 from rollout.data.counting.top_losses import LossValue, StoredLosses
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger import projection_check
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.projection_check import CHECKED_TABLES
 from rollout.data.ledger.projections import get_name_column
+from rollout.data.ledger.scopes import EvidenceSnapshots
 from rollout.data.tables.tables import confusion_matrices, counts, guard_snapshots, top_losses
 from rollout.engine.decide.scope import Scope
 from rollout.live.evidence.evidence_feeds import is_guard_snapshot_wrong

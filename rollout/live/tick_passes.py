@@ -21,7 +21,6 @@ from rollout.data.counting.counter import take_back_slots
 from rollout.data.database.append_failures import TICK, DatabaseUnavailableError, is_storage_failure
 from rollout.data.database.rollouts import PolicyTexts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
 from rollout.data.ledger.ledger import (
     CommitTimes,
     Ledger,
@@ -29,7 +28,13 @@ from rollout.data.ledger.ledger import (
     VersionsMark,
     find_rollout_head,
 )
-from rollout.data.ledger.scopes import REVISIONS_BETWEEN, StoredScopes, TickSlots
+from rollout.data.ledger.scopes import (
+    REVISIONS_BETWEEN,
+    EvidenceSnapshots,
+    EvidenceStore,
+    StoredScopes,
+    TickSlots,
+)
 from rollout.engine.decide.commands import CheckClock
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.incidents import is_clock_behind

@@ -5,7 +5,7 @@ import polars as pl
 from rollout.data.counting import counter
 from rollout.data.counting.counted_units import CountedUnits
 from rollout.data.counting.counts import StoredCounts
-from rollout.data.ledger.evidence_snapshots import EvidenceStore
+from rollout.data.ledger.scopes import EvidenceStore
 from rollout.engine.evidence.stored_units import COLUMNS
 
 

@@ -17,8 +17,8 @@ from rollout.data.counting.count_queue import CountQueue
 from rollout.data.counting.counted_units import CountedUnits
 from rollout.data.database import session
 from rollout.data.database.session import Database
-from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.scopes import EvidenceStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.records import RecordStore
 from rollout.data.tables.tables import evidence_heads, ledger_heads

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from rollout.data.database.append_failures import DatabaseBusyError
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
+from rollout.data.ledger.scopes import EvidenceSnapshot, EvidenceSnapshots
 from rollout.data.tables.tables import evidence_snapshots
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence.unit_arrays import LENGTH_BYTES

@@ -9,8 +9,8 @@ from sqlalchemy import update
 
 from rollout.data.counting.count_queue import StoredArrivals
 from rollout.data.ledger import ledger
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.scopes import EvidenceSnapshot, EvidenceSnapshots
 from rollout.data.tables.tables import guard_snapshots
 from rollout.engine.decide.commands import Actor
 from rollout.engine.evidence.site_series import AnswerRecords

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import insert
 
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots
+from rollout.data.ledger.scopes import EvidenceSnapshots
 from rollout.data.tables.tables import evidence_snapshots
 from rollout.engine.decide.commands import Actor, ApproveProposal, ProposeResume
 from rollout.engine.decide.incident_kinds import EVIDENCE_CHANGED

@@ -60,9 +60,14 @@ from rollout.data.counting.unit_records import NO_ALIASES, UnitRecords
 from rollout.data.database.bulk import delete_keys, fetch_rows, upsert_sums
 from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.ledger.projection_check import CHECKED_TABLES
-from rollout.data.ledger.scopes import TickSlots, decode_scope, encode_scope, select_scopes
+from rollout.data.ledger.scopes import (
+    EvidenceStore,
+    TickSlots,
+    decode_scope,
+    encode_scope,
+    select_scopes,
+)
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.data.tables.record_tables import OUTCOME, RECORD_UNSEALED
 from rollout.data.tables.tables import (

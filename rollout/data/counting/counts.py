@@ -16,7 +16,7 @@ from rollout.data.counting.unit_records import select_lines
 from rollout.data.database.bulk import insert_missing, insert_new_rows, select_numbers, upsert_sums
 from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceStore
+from rollout.data.ledger.scopes import EvidenceStore
 from rollout.data.tables.tables import count_classes, counted_outcomes, counts
 from rollout.engine.evidence.outcome_buffer import CountedOutcome
 

@@ -42,7 +42,7 @@ from sqlalchemy import (
 from rollout.data.database.bulk import build_insert, fetch_rows
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceStore
+from rollout.data.ledger.scopes import EvidenceStore
 from rollout.data.records.record_rows import RECORD_SCHEMAS, RecordSchema, join_hashes
 from rollout.data.tables.record_tables import GATE, RECORD_UNSEALED
 from rollout.data.tables.tables import (

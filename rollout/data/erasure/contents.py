@@ -37,8 +37,7 @@ from rollout.data.database.append_failures import translate_driver_errors
 from rollout.data.database.bulk import select_numbers
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceStore
-from rollout.data.ledger.scopes import StoredScopes
+from rollout.data.ledger.scopes import EvidenceStore, StoredScopes
 from rollout.data.records.external_keys import (
     CASE,
     EPISODE,

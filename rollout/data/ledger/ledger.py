@@ -40,9 +40,8 @@ from rollout.data.database.bulk import encode_driver_values, fetch_rows, insert_
 from rollout.data.database.migrations import require_finished
 from rollout.data.database.rollouts import Rollout, RolloutRepository, build_rollout
 from rollout.data.database.session import Repository, Transaction
-from rollout.data.ledger.evidence_snapshots import delete_ended_snapshots
 from rollout.data.ledger.projections import update_projections
-from rollout.data.ledger.scopes import StoredScopes
+from rollout.data.ledger.scopes import StoredScopes, delete_ended_snapshots
 from rollout.data.tables.record_tables import decode_instant
 from rollout.data.tables.tables import (
     account_names,

@@ -21,8 +21,8 @@ from rollout.data.counting.unit_records import count_registering
 from rollout.data.database.bulk import select_numbers
 from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.ledger.ledger import Accounts, Ledger
+from rollout.data.ledger.scopes import EvidenceStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
 from rollout.data.records.record_rows import Baselines

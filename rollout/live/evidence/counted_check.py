@@ -36,7 +36,7 @@ from rollout.data.counting.unit_records import RecordLine, SelectedRecords
 from rollout.data.database.append_failures import STOP
 from rollout.data.database.rollouts import Rollout
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots
+from rollout.data.ledger.scopes import EvidenceSnapshots
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys, is_name_refused
 from rollout.data.records.record_rows import (
     ErasedHashes,

@@ -21,7 +21,7 @@ import polars as pl
 
 from rollout.data.counting.count_queue import ARRIVAL_SPAN, ArrivalSum, StoredArrivals
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
+from rollout.data.ledger.scopes import EvidenceSnapshot, EvidenceSnapshots
 from rollout.data.records.incoming_cases import SiteSignStore
 from rollout.data.tables.record_tables import decode_instant, encode_instant
 from rollout.data.tables.tables import guard_snapshots

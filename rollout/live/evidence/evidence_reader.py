@@ -26,8 +26,8 @@ from rollout.data.counting.counted_units import CountedUnits
 from rollout.data.counting.counts import LINES_PER_READ, CountedOutcomes
 from rollout.data.database.rollouts import PolicyTexts, Rollout
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
 from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.scopes import EvidenceSnapshots, EvidenceStore
 from rollout.engine.decide.guards import foresee_attempt, store_alarm
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.proposals import store_readings

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 
 from rollout.data.counting.count_queue import ArrivalSum
 from rollout.data.database.session import Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots
-from rollout.data.ledger.scopes import TickSlots
+from rollout.data.ledger.scopes import EvidenceSnapshots, TickSlots
 from rollout.data.tables.tables import guard_snapshots
 from rollout.engine.evidence.site_series import NO_SIGNS, AnswerRecords, SiteSigns, build_case_signs
 from rollout.engine.evidence.unit_arrays import (

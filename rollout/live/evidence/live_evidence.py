@@ -33,9 +33,8 @@ from rollout.data.counting.unit_records import CountedRecords, RecordLine, count
 from rollout.data.database.append_failures import UNREADABLE_ERRORS, describe_unreadable
 from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceStore
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.scopes import TickSlots
+from rollout.data.ledger.scopes import EvidenceSnapshot, EvidenceStore, TickSlots
 from rollout.data.records.record_check import find_changed_records, find_last_case
 from rollout.data.records.record_rows import RECORD_SCHEMAS, ErasedHashes, RecordSchema
 from rollout.engine.decide.commands import OpenIncident, Tick

@@ -11,7 +11,7 @@ from rollout.data.counting import counted_units as unit_digests
 from rollout.data.counting.counter import Matrices
 from rollout.data.counting.counts import StoredCounts
 from rollout.data.counting.unit_records import UnitRecords
-from rollout.data.ledger.evidence_snapshots import EvidenceStore
+from rollout.data.ledger.scopes import EvidenceStore
 from tests.data.counted_units import (
     advance,
     advance_in,

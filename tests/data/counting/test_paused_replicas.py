@@ -11,7 +11,7 @@ from rollout.data.counting import counter
 from rollout.data.counting.count_queue import CountQueue, DueCase
 from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.session import Database
-from rollout.data.ledger.evidence_snapshots import EvidenceStore
+from rollout.data.ledger.scopes import EvidenceStore
 from tests.data.counted_units import advance_in, marks, unit, wrong
 from tests.data.new_rollouts import rollout
 from tests.factories import MINUTE, NOON

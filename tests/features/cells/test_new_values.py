@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
+from rollout.data.ledger.scopes import EvidenceSnapshot, EvidenceSnapshots
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence import stored_units
