@@ -24,7 +24,7 @@ from msgspec import Meta, Struct
 from msgspec.json import Decoder
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
-from api.assignments.schemas import AssignmentQuestion, ParsedQuestion
+from api.assignments.routes import AssignmentQuestion, ParsedQuestion
 from api.auth import Caller, OutageTolerantCheck, Permission, ServiceDependency
 from api.priority_threads import run_in_time
 from api.problems import build_problem_responses

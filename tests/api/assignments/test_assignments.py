@@ -10,8 +10,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 
 from api.app import create_app
-from api.assignments.routes import _parse_body
-from api.assignments.schemas import AssignmentResult
+from api.assignments.routes import AssignmentResult, _parse_body
 from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger

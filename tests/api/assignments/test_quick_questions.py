@@ -9,8 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from hypothesis import given
 from pydantic import ValidationError
 
-from api.assignments.routes import BODY_ADAPTER, _parse_body
-from api.assignments.schemas import MAX_QUESTIONS, AssignmentQuestion, parse_quickly
+from api.assignments.routes import (
+    BODY_ADAPTER,
+    MAX_QUESTIONS,
+    AssignmentQuestion,
+    _parse_body,
+    parse_quickly,
+)
 from tests.engine.files.spoilt import spoilt
 
 AT = "2027-06-01T12:00:00"
