@@ -33,7 +33,7 @@ from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError, StaleRevisionError
 from rollout.kernel.policy.stages import find_content_fault
 from rollout.kernel.units import group_pairs
-from rollout.live.evidence.evidence_report import EvidenceReport
+from rollout.live.evidence.evidence_seals import EvidenceReport
 from rollout.live.rollout_state import (
     CommandResult,
     RolloutState,

@@ -14,7 +14,7 @@ from api.auth import Caller, Permission, RequirePermission
 from api.metrics import JsonFormatter, TextFormatter, build_log_config, request_id
 from rollout.features.access.hashing_process import HashingProcess
 from rollout.live import tick_passes
-from rollout.live.evidence.evidence_report import EvidenceReport
+from rollout.live.evidence.evidence_seals import EvidenceReport
 from rollout.live.tick_passes import TickScheduler
 from rollout.settings import LOG_FORMATS as FORMS
 from rollout.settings import Settings, read_settings

@@ -64,7 +64,7 @@ from rollout.kernel.policy.record_definition import compute_definition
 from rollout.kernel.units import group_pairs
 from rollout.live.evidence.due_counting import open_unit_keys, resolve_outcome_lines
 from rollout.live.evidence.evidence_reader import restore_evidence
-from rollout.live.evidence.evidence_report import EvidenceReport
+from rollout.live.evidence.evidence_seals import EvidenceReport
 from rollout.live.evidence.unit_counting import (
     add_unit_cases,
     open_stored_history,

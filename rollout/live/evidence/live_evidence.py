@@ -59,8 +59,12 @@ from rollout.live.evidence.counted_check import (
 )
 from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
 from rollout.live.evidence.evidence_reader import find_reading_faults, restore_evidence
-from rollout.live.evidence.evidence_report import EvidenceReport
-from rollout.live.evidence.evidence_seals import SealedSpan, SealedSpans, find_last_sealed
+from rollout.live.evidence.evidence_seals import (
+    EvidenceReport,
+    SealedSpan,
+    SealedSpans,
+    find_last_sealed,
+)
 from rollout.live.evidence.fresh_units import FreshUnitReader
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import find_answered_units
