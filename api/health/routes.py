@@ -14,8 +14,8 @@ from api.auth import CurrentTime, Reader, ServiceDependency
 from api.metrics import RequestCounts
 from api.problems import COMMON_RESPONSES, build_problem, build_problem_responses
 from rollout.features.access.keys import measure_key_expiry
+from rollout.features.cells.overview import RolloutMetrics, load_all_metrics
 from rollout.live.autonomy import list_readiness_faults
-from rollout.live.metrics import RolloutMetrics, load_all_metrics
 
 router = APIRouter(prefix="/health", tags=["health"])
 

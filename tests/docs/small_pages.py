@@ -11,8 +11,8 @@ from api.health import routes
 from api.metrics import ProcessMetrics, RequestCounts
 from api.problems import STATUS_BY_CODE
 from rollout.data.database.session import Database
+from rollout.features.cells.overview import RolloutMetrics
 from rollout.features.notifications.kinds import KINDS
-from rollout.live.metrics import RolloutMetrics
 from rollout.settings import PREFIX, Settings
 from tests.docs.pages import ROOT
 
