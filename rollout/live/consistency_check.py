@@ -84,18 +84,22 @@ def rebuild_derived_tables(
 
 
 def _find_differences(transaction: Transaction, state: RolloutState) -> DerivedDifferences:
-    events = Ledger(transaction, state.rollout).list_events()
+    ledger = Ledger(transaction, state.rollout)
     return DerivedDifferences(
-        scopes=ProjectionRepair(transaction, state.rollout).find_wrong_scopes(events),
-        rows=tuple(_list_wrong_rows(transaction, state)),
+        scopes=ProjectionRepair(transaction, state.rollout).find_wrong_scopes(ledger.list_events()),
+        rows=tuple(_list_wrong_rows(transaction, state, ledger)),
         is_snapshot_wrong=is_snapshot_wrong(transaction, state),
         is_guard_snapshot_wrong=is_guard_snapshot_wrong(transaction, state),
     )
 
 
-def _list_wrong_rows(transaction: Transaction, state: RolloutState) -> Iterator[RowDifference]:
+def _list_wrong_rows(
+    transaction: Transaction, state: RolloutState, ledger: Ledger
+) -> Iterator[RowDifference]:
     rollout = state.rollout
-    for (name, row_name), rows in projection_check.find_differences(transaction, rollout).items():
+    for (name, row_name), rows in projection_check.find_differences(
+        transaction, rollout, ledger.list_events
+    ).items():
         table = CHECKED_TABLES[name]
         yield RowDifference(table, {get_name_column(table): row_name}, *rows)
     sums = counter.find_differences(transaction, rollout)

@@ -4,17 +4,16 @@ Rows are compared when `ROWS_PER_COMPARISON` wait, and again after a later event
 So memory grows only with the differences, and with rows that are open at one time and close later.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Row, Table, func, select
 
 from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
-from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.projections import get_name_column
 from rollout.data.tables.tables import incidents, proposals
-from rollout.engine.events import ListChange
+from rollout.engine.events import LedgerEvent, ListChange
 
 ROWS_PER_COMPARISON: Final = 500
 CHECKED_TABLES: Final[Mapping[str, Table]] = {table.name: table for table in (incidents, proposals)}
@@ -23,19 +22,23 @@ RowKey = tuple[str, str]
 
 RowValues = dict[str, Any]
 RowPair = tuple[RowValues | None, RowValues | None]
+EventReader = Callable[[], Iterable[LedgerEvent]]
+"""Reads a ledger from its first event."""
 
 
-def find_differences(transaction: Transaction, rollout: Rollout) -> dict[RowKey, RowPair]:
+def find_differences(
+    transaction: Transaction, rollout: Rollout, read_events: EventReader
+) -> dict[RowKey, RowPair]:
     """Return rows that differ from the ledger: stored and expected, by key."""
     check = _ProjectionCheck(transaction, rollout)
-    for change in _list_changes(transaction, rollout):
+    for change in _list_changes(read_events):
         check.add_change(change)
-    differences = check.finish()
+    differences = check.finish(read_events)
     return {key: differences[key] for key in sorted(differences)}
 
 
-def _list_changes(transaction: Transaction, rollout: Rollout) -> Iterator[ListChange]:
-    for revision, event in enumerate(Ledger(transaction, rollout).list_events(), start=1):
+def _list_changes(read_events: EventReader) -> Iterator[ListChange]:
+    for revision, event in enumerate(read_events(), start=1):
         if change := event.change_list(revision):
             yield change
 
@@ -61,11 +64,11 @@ class _ProjectionCheck(RolloutRepository):
         if len(self._rows) >= ROWS_PER_COMPARISON:
             self._compare_rows()
 
-    def finish(self) -> Mapping[RowKey, RowPair]:
+    def finish(self, read_events: EventReader) -> Mapping[RowKey, RowPair]:
         """Compare the last rows, find those that the ledger lacks, and return all differences."""
         self._compare_rows()
         if self._found_count != sum(map(self._count_stored, CHECKED_TABLES.values())):
-            self._add_unknown_rows()
+            self._add_unknown_rows(read_events)
         return self._differences
 
     def _load_expected(self, key: RowKey) -> RowValues:
@@ -85,14 +88,14 @@ class _ProjectionCheck(RolloutRepository):
                 self._differences[key] = (stored_row, expected_row)
         self._rows, self._new_keys = {}, set()
 
-    def _add_unknown_rows(self) -> None:
+    def _add_unknown_rows(self, read_events: EventReader) -> None:
         """Add the stored rows that no event of the ledger created, from the names of all."""
         keys = {
             (name, row_name)
             for name, table in CHECKED_TABLES.items()
             for row_name in self._list_names(table)
         }
-        for change in _list_changes(self._transaction, self._rollout):
+        for change in _list_changes(read_events):
             if change.is_new:
                 keys.discard((change.list_name, change.id))
         self._differences |= {key: (row, None) for key, row in self._load_stored(keys).items()}

@@ -29,7 +29,7 @@ def rollout(database):
 
 def wrong(database, rollout):
     with database.begin_read() as transaction:
-        return find_differences(transaction, rollout)
+        return find_differences(transaction, rollout, Ledger(transaction, rollout).list_events)
 
 
 def test_the_tables_are_what_the_ledger_says(database, rollout):
