@@ -9,10 +9,9 @@ from rollout.data.counting.counted_units import StoredUses
 from rollout.data.counting.counter import ProjectionRepair, RowDifference, list_wrong_uses
 from rollout.data.counting.top_losses import LossValue, StoredLosses
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger import projection_check
+from rollout.data.ledger import projections
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.projection_check import CHECKED_TABLES
-from rollout.data.ledger.projections import get_name_column
+from rollout.data.ledger.projections import CHECKED_TABLES, get_name_column
 from rollout.data.ledger.scopes import EvidenceSnapshots
 from rollout.data.tables.tables import confusion_matrices, counts, guard_snapshots, top_losses
 from rollout.engine.decide.scope import Scope
@@ -97,7 +96,7 @@ def _list_wrong_rows(
     transaction: Transaction, state: RolloutState, ledger: Ledger
 ) -> Iterator[RowDifference]:
     rollout = state.rollout
-    for (name, row_name), rows in projection_check.find_differences(
+    for (name, row_name), rows in projections.find_differences(
         transaction, rollout, ledger.list_events
     ).items():
         table = CHECKED_TABLES[name]

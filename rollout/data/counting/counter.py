@@ -60,7 +60,7 @@ from rollout.data.counting.unit_records import NO_ALIASES, UnitRecords
 from rollout.data.database.bulk import delete_keys, fetch_rows, upsert_sums
 from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
-from rollout.data.ledger.projection_check import CHECKED_TABLES
+from rollout.data.ledger.projections import CHECKED_TABLES
 from rollout.data.ledger.scopes import (
     EvidenceStore,
     TickSlots,

@@ -4,10 +4,10 @@ import pytest
 from sqlalchemy import insert, select, text, update
 
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.ledger import projection_check
+from rollout.data.ledger import projections
 from rollout.data.ledger import scopes as kept
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.projection_check import find_differences
+from rollout.data.ledger.projections import find_differences
 from rollout.data.ledger.scopes import StoredScopes, encode_scope, from_plain, to_plain
 from rollout.data.tables.tables import incidents, proposals, scopes
 from rollout.engine.decide.projection import apply_events
@@ -77,14 +77,14 @@ def test_rows_are_compared_in_parts_of_any_size(database, rollout, monkeypatch, 
         for statement in statements:
             transaction.execute(text(statement))
     expected = wrong(database, rollout)
-    waiting, add_change = [], projection_check._ProjectionCheck.add_change
+    waiting, add_change = [], projections._ProjectionCheck.add_change
 
     def count_rows(check, row_change):
         add_change(check, row_change)
         waiting.append(len(check._rows))
 
-    monkeypatch.setattr(projection_check._ProjectionCheck, "add_change", count_rows)
-    monkeypatch.setattr(projection_check, "ROWS_PER_COMPARISON", size)
+    monkeypatch.setattr(projections._ProjectionCheck, "add_change", count_rows)
+    monkeypatch.setattr(projections, "ROWS_PER_COMPARISON", size)
     assert list(wrong(database, rollout).items()) == list(expected.items())
     assert {key for _, key in expected} >= {"I-1", "P-2", "P-99"}
     assert (len(waiting) > 8, max(waiting) < size) == (True, True)

@@ -17,7 +17,7 @@ from rollout.data.erasure.contents import (
     compact_database,
 )
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.projection_check import find_differences
+from rollout.data.ledger.projections import find_differences
 from rollout.data.records.external_keys import EPISODE, ExternalKeys
 from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.records.records import RecordStatus, RecordStore
