@@ -31,7 +31,7 @@ from rollout.engine.evidence.frames import (
     select_rows,
     share_constants,
 )
-from rollout.engine.evidence.picks import add_since
+from rollout.engine.evidence.picks import add_effective_times
 from rollout.engine.evidence.reviewer_checks import is_blind_decision
 from rollout.engine.evidence.units import (
     TRACKS,
@@ -139,7 +139,7 @@ def _build_unit_key(policy: Policy) -> pl.Expr:
 
 UNIT_CASE_COLUMNS: Final = (
     *("case_key", "site", "window", "unit", "selection_value", "day", "occurred_us", "received"),
-    *("known", "since_us", SLICES, CASELESS),
+    *("known", "effective_us", SLICES, CASELESS),
 )
 PICK = "pick"  # purpose of the sampling values that select one case of several
 NO_TIME, UNKNOWN_SITE, NO_EPISODE = "no time", "unknown site", "no episode"
@@ -176,9 +176,9 @@ def place_cases(
         sent_cases = _replace_sent(cases, records.guard_cases, policy)
         named_cases = find_named_cases(cases, records.named_places, policy)
         cases = replace_by_named(cases, _add_windows(named_cases, policy), policy)
-        sent_cases = add_since(list_guard_cases(cases, sent_cases), records, policy)
+        sent_cases = add_effective_times(list_guard_cases(cases, sent_cases), records, policy)
         guard_cases = _add_draws(sent_cases, policy, salt)
-    gate_cases = cases = _add_draws(add_since(cases, records, policy), policy, salt)
+    gate_cases = cases = _add_draws(add_effective_times(cases, records, policy), policy, salt)
     if guard_cases is not None:
         others = guard_cases.join(cases, on="case_key", how="anti", maintain_order="left")
         cases = pl.concat([cases, others], how="diagonal_relaxed")

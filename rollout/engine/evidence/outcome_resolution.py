@@ -148,7 +148,7 @@ def resolve_outcome_units(
     """
     closes, tick = count_micros(outcome.closes), count_micros(policy.tick)
     cases = history.cases.filter("is_registered").select(
-        "case_key", "site", "window", "unit", "occurred_us", "since_us", "received"
+        "case_key", "site", "window", "unit", "occurred_us", "effective_us", "received"
     )
     first_cases = cases.sort("received", "occurred_us", "case_key").unique("unit", keep="first")
     firsts = first_cases.join(_list_sampled_predictions(records, history, policy), on="case_key")
@@ -158,7 +158,7 @@ def resolve_outcome_units(
     firsts = firsts.with_columns(
         deadline=pl.col("occurred_us") + closes,
         predicted_us=pl.coalesce("predicted_us", "occurred_us"),
-        occurred=pl.col("since_us") // tick,
+        occurred=pl.col("effective_us") // tick,
     ).filter(pl.col("predicted_us") <= pl.col("deadline"))
     counted = pl.max_horizontal("deadline", "received", "predicted_us")
     firsts = firsts.with_columns(

@@ -116,16 +116,16 @@ def find_case_receipts(*row_sets: Iterable[Any]) -> dict[int, int]:
     return receipts
 
 
-def add_since(cases: pl.DataFrame, records: RecordFrames, policy: Policy) -> pl.DataFrame:
-    """Return cases with `since_us`, when each is known to have occurred, in microseconds.
+def add_effective_times(cases: pl.DataFrame, records: RecordFrames, policy: Policy) -> pl.DataFrame:
+    """Return cases with `effective_us`: the time at which each counts as occurred, in microseconds.
 
     That is the time it states. A late one that no source of evidence decided in time has only its
-    sender's word for it, who could date it before an attempt or a grant: it occurred just before
-    such a source decided it, or it was received.
+    sender's word for it, who could date it before an attempt or a grant: it counts as occurred just
+    before such a source decided it, or it was received.
     """
     due = pl.col("occurred_us") + count_micros(policy.evidence.grace)
     if not cases.select((pl.col("received") > due).any()).item():
-        return cases.with_columns(since_us="occurred_us")
+        return cases.with_columns(effective_us="occurred_us")
     firsts = records.first_decisions.select("case_key", at="sourced_at")
     stated = pl.min_horizontal("at", "received_at").fill_null(EPOCH)  # without a time: its case's
     others = firsts if len(firsts) else records.outcomes.select("case_key", "at")
@@ -135,10 +135,10 @@ def add_since(cases: pl.DataFrame, records: RecordFrames, policy: Policy) -> pl.
         .agg(sourced=pl.col("at").dt.epoch("us").min())
     )
     is_vague = (pl.col("received") > due) & (pl.col("sourced") > due).fill_null(value=True)
-    since = pl.max_horizontal("occurred_us", pl.min_horizontal("sourced", "received") - 1)
+    latest = pl.max_horizontal("occurred_us", pl.min_horizontal("sourced", "received") - 1)
     return (
         cases.join(sourced, on="case_key", how="left", maintain_order="left")
-        .with_columns(since_us=pl.when(is_vague).then(since).otherwise("occurred_us"))
+        .with_columns(effective_us=pl.when(is_vague).then(latest).otherwise("occurred_us"))
         .drop("sourced")
     )
 

@@ -95,8 +95,9 @@ class PlacedRecords:
     Attributes:
         cases: case_key, site, window, unit, selection_value, day (local day number), occurred_us
             (microseconds), received (occurred_us if the record has none), known (earlier where
-            somebody vouches for the sender), since_us (as of `picks.add_since`), slices (the values
-            of the recorded attributes, as JSON) and caseless (whether only a decision places it).
+            somebody vouches for the sender), effective_us (as of `picks.add_effective_times`),
+            slices (the values of the recorded attributes, as JSON) and caseless (whether only a
+            decision places it).
         guard_cases: the same as guards count them; None if they are the same.
         predictions: case_key, version, `value:<lever>`, confidence, at, prediction_received and
             prediction_known (null: the case's time; `NEVER`: the version is silent).
@@ -208,7 +209,7 @@ def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Fr
         predicted_at=nw.coalesce("at", "occurred_us"),
         prediction_received=nw.coalesce("prediction_received", "occurred_us"),
         prediction_known=nw.coalesce("prediction_known", "occurred_us"),
-        occurred=nw.col("since_us") // count_micros(policy.tick),
+        occurred=nw.col("effective_us") // count_micros(policy.tick),
         earliest=nw.col("occurred_us") // count_micros(policy.tick) + 1,
     )
 

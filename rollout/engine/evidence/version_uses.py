@@ -191,7 +191,7 @@ def list_silent_pairs(
     """Return the cases that versions in use did not predict: case_key, version and used."""
     if not uses.begun:
         return None
-    cases = history.cases.select("case_key", "site", "window", "since_us")
+    cases = history.cases.select("case_key", "site", "window", "effective_us")
     predicted = predictions.select(*PAIR).collect()
     if any(version == ANY_VERSION for _, _, version in uses.begun):  # it said what any version said
         by_any = predicted.select("case_key", version=pl.lit(ANY_VERSION)).unique()
@@ -209,8 +209,8 @@ def list_silent_pairs(
         cases.lazy()
         .join(table.lazy(), on=["site", "window"])
         .filter(
-            pl.col("since_us") // tick >= pl.col("since"),
-            pl.col("since_us") < pl.col("until"),
+            pl.col("effective_us") // tick >= pl.col("since"),
+            pl.col("effective_us") < pl.col("until"),
         )
     )
     pairs = in_use.select(*PAIR, "used").join(predicted.lazy(), on=PAIR, how="anti")

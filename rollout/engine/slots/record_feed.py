@@ -54,7 +54,7 @@ class HistoryFeeds:
         self._records = records
         self._salt = history.salt
         self._cases = history.cases.select(
-            "case_key", "site", "window", "occurred_us", "since_us", "unit"
+            "case_key", "site", "window", "occurred_us", "effective_us", "unit"
         )
         self._tick = count_micros(policy.tick)
         self._policy = policy
@@ -131,7 +131,7 @@ class HistoryFeeds:
         """
         is_harm = guard.condition.measure.watch is Watch.HARMS
         frame = self._list_harms(guard) if is_harm else self._list_predictions(guard)
-        occurred = pl.col("since_us" if is_harm else "occurred_us") // self._tick
+        occurred = pl.col("effective_us" if is_harm else "occurred_us") // self._tick
         known_slot = -(-pl.coalesce("at", "occurred_us") // self._tick)
         answers = frame.join(self._cases, on="case_key").with_columns(
             slot=pl.max_horizontal(known_slot, occurred + 1),
