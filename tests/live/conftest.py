@@ -1,5 +1,20 @@
-"""A database with the tables, on each engine, as for the data's own tests."""
+"""A database with the tables, on each engine, as for the data's own tests; and a shop in it."""
 
+import pytest
+
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from tests.data.conftest import database, other, url
+from tests.live.guarded_desk import POLICY, RIGHT, Desk
 
 __all__ = ["database", "other", "url"]
+
+
+@pytest.fixture
+def desk(database):
+    """A desk after three hours; at the end its evidence is compared with a recount."""
+    shop = Desk(database, POLICY)
+    assert shop.pass_hours(3, RIGHT, RIGHT) == []
+    yield shop
+    assert not rebuild_derived_tables(database, "shop")
+    assert EvidenceCheck(database, "shop").check_all().faults == []

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def resolve_decisions(
     decisions: Frame, picked_cases: Frame, policy: Policy, sole_decisions: Frame | None = None
 ) -> Frame:
-    """Return by case the first, the second and the gate's blind decision.
+    """Return by case the gate's blind decision (`decision`) and the second.
 
-    With `verdicts: n` the gate's decision is the majority of the first n, or none.
-    `sole_decisions` are those on cases that have no other.
+    With `verdicts: n` the gate's decision is the majority of the first n, or none; its reviewer is
+    the first. `sole_decisions` are those on cases that have no other.
     """
     columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
     decision_count = policy.evidence.verdicts
@@ -36,12 +36,12 @@ def resolve_decisions(
         )
         sole = _order_requested(seats, nw.lit(1, nw.Int64), policy)
         numbered = nw.concat([numbered, sole], how="vertical")
-    first = select_rank(numbered, 1, "first", columns, kept_columns=("received", "reviewer"))
-    second = select_rank(numbered, 2, "second", columns, kept_columns=("received",))
+    first_columns = [*columns, "received"] if decision_count == 1 else []
+    first = select_rank(numbered, 1, "decision", [*first_columns, "reviewer"])
+    second = select_rank(numbered, 2, "second", [*columns, "received"])
     both_decisions = first.join(second, on="case_key", how="left")
     if decision_count == 1:
-        gate_answers = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
-        return both_decisions.with_columns(**gate_answers, gate_received=nw.col("first_received"))
+        return both_decisions
     closing_decisions = numbered.join(
         picked_cases.select("case_key", "due"), on="case_key", how="inner"
     )
@@ -77,30 +77,48 @@ def number_decisions(decisions: Frame) -> Frame:
     return nw.concat([task_decisions.filter(nw.col("turn") == 1), timed_decisions], how="vertical")
 
 
-def rank_by_time(*group_columns: str) -> nw.Expr:
+def rank_by_time(*group_columns: str, order: Sequence[str] = ("at", "reviewer")) -> nw.Expr:
     """Return a decision's number within its group by time, from 1."""
-    rank = nw.col("case_key").cum_count().over(*group_columns, order_by=["at", "reviewer"])
+    rank = nw.col("case_key").cum_count().over(*group_columns, order_by=list(order))
     return rank.cast(nw.Int64)
 
 
-def select_rank(
-    numbered: Frame, rank: int, prefix: str, columns: Sequence[str], kept_columns: tuple[str, ...]
-) -> Frame:
+def select_rank(numbered: Frame, rank: int, prefix: str, columns: Sequence[str]) -> Frame:
     """Return the decisions with this number, their columns prefixed."""
-    ranked_decisions = numbered.filter(nw.col("place") == rank)
-    names = {c: f"{prefix}:{c}" for c in columns} | {k: f"{prefix}_{k}" for k in kept_columns}
-    return ranked_decisions.select(
-        "case_key", *(nw.col(old).alias(new) for old, new in names.items())
+    renamed = [nw.col(c).alias(f"{prefix}_{c}") for c in columns]
+    return numbered.filter(nw.col("place") == rank).select("case_key", *renamed)
+
+
+def select_first_answered(
+    decisions: Frame, policy: Policy, sole_decisions: Frame | None = None
+) -> Frame:
+    """Return by case the decision with an answer that was received first, for any review task.
+
+    What is received later never changes it. It has the columns of `resolve_decisions`.
+    """
+    columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
+    is_answered = nw.any_horizontal(*(~nw.col(c).is_null() for c in columns), ignore_nulls=True)
+    numbered = decisions.filter(is_answered).with_columns(
+        place=rank_by_time("case_key", order=("received", "at", "reviewer"))
+    )
+    if sole_decisions is not None:
+        sole = sole_decisions.filter(is_answered).with_columns(place=nw.lit(1, nw.Int64))
+        numbered = nw.concat([numbered, sole], how="vertical")
+    return select_rank(numbered, 1, "decision", [*columns, "received", "reviewer"]).with_columns(
+        **{f"second_{c}": nw.lit(None, nw.String) for c in columns},
+        second_received=nw.col("decision_received"),
     )
 
 
 def _find_majority(
     requested_decisions: Frame, decision_count: int, columns: Sequence[str]
 ) -> Frame:
-    result = requested_decisions.group_by("case_key").agg(gate_received=nw.col("received").max())
+    result = requested_decisions.group_by("case_key").agg(
+        decision_received=nw.col("received").max()
+    )
     for column in columns:
         votes = requested_decisions.group_by("case_key", column).agg(votes=nw.len())
         winners = votes.filter(nw.col("votes") * 2 > decision_count)
-        winning_answers = winners.select("case_key", nw.col(column).alias(f"gate:{column}"))
+        winning_answers = winners.select("case_key", nw.col(column).alias(f"decision_{column}"))
         result = result.join(winning_answers, on="case_key", how="left")
     return result

@@ -4,9 +4,10 @@ A unit is a case, or one case of each episode. The gate track has every unit whe
 without a decision; of an episode the case with the lowest selection value among those known before
 the first decision on any of them. The guard track has a unit when its first blind decision arrives,
 and no unit without one; of an episode the case decided first, which is known at that moment
-(decision record 0012). Excluded decisions count as missing on the gate track; guards use every
-decision (decision record 0018). Units are resolved by narwhals expressions, so the same function
-runs on Polars, DuckDB and other engines.
+(decision record 0012): of several people's the first that answers, so that nobody who is unsure
+hides what a colleague says. Excluded decisions count as missing on the gate track; guards use
+every decision (decision record 0018). Units are resolved by narwhals expressions, so the same
+function runs on Polars, DuckDB and other engines.
 
 A unit is evidence if its case and the version's prediction were known before the first decision on
 it. Otherwise it is missing, and `predicted` says why: whoever answers late, or not at all, may know
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.engine.evidence.decision_resolution import rank_by_time, resolve_decisions, select_rank
+from rollout.engine.evidence.decision_resolution import resolve_decisions, select_first_answered
 from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.evidence.picks import (
     compute_number_cost,
@@ -163,8 +164,11 @@ def resolve_units(
         cases = _add_decided(placed.guard_cases, placed, policy)
     predicted_cases = _join_predictions(placed, cases, policy)
     if "guard" in tracks:
-        decided_cases = predicted_cases.join(decisions, on="case_key", how="inner")
-        decided_cases = decided_cases.filter(_has_first_decision(policy))
+        decided_cases = predicted_cases.join(
+            select_first_answered(placed.decisions, policy, placed.sole_decisions),
+            on="case_key",
+            how="inner",
+        )
         parts.append(_build_track(_judge_decided(decided_cases, placed, policy), "guard", policy))
     if "assisted" in tracks and placed.assisted_decisions is not None:
         assisted_cases = _build_assisted_units(predicted_cases, placed.assisted_decisions, policy)
@@ -227,11 +231,9 @@ def _pick_cases(cases: Frame) -> Frame:
         unit_known=nw.col("decision_known").min(),
         bound=nw.col("draw_bound").min(),
     )
-    arrived = nw.max_horizontal("occurred_us", "known")
-    until = nw.min_horizontal("closes", "bound")
-    joined = cases.join(units, on="unit").with_columns(arrived=arrived)
-    ranked = joined.with_columns(
-        turn=nw.when(arrived <= until).then(nw.lit(-NEVER)).otherwise(nw.col("arrived"))
+    arrived, until = nw.max_horizontal("occurred_us", "known"), nw.min_horizontal("closes", "bound")
+    ranked = cases.join(units, on="unit").with_columns(
+        turn=nw.when(arrived <= until).then(nw.lit(-NEVER)).otherwise(arrived)
     )
     for column in ("turn", "selection_value"):
         lowest = ranked.group_by("unit").agg(lowest=nw.col(column).min())
@@ -242,7 +244,7 @@ def _pick_cases(cases: Frame) -> Frame:
         first_decided=nw.col("unit_decided"),
         decision_known=nw.col("unit_known"),
     )
-    return picked_cases.drop("closes", "unit_decided", "unit_known", "bound", "arrived", "turn")
+    return picked_cases.drop("closes", "unit_decided", "unit_known", "bound", "turn")
 
 
 def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
@@ -257,7 +259,9 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
     is_late_case = received > nw.col("due")
     is_unseen = known_at > decided  # nobody knows that the version didn't know the answer
     reason = (
-        nw.when(is_late_case)
+        nw.when(nw.col("caseless"))
+        .then(nw.lit(CASELESS))
+        .when(is_late_case)
         .then(nw.lit(LATE_CASE))
         .when(
             (nw.col("prediction_received") > nw.col("due"))
@@ -268,7 +272,6 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
         .then(nw.lit(AFTER_DECISION))
         .otherwise(nw.lit(None, nw.String))
     )
-    reason = nw.when(nw.col("caseless")).then(nw.lit(CASELESS)).otherwise(reason)
     grace, tick = count_micros(policy.evidence.grace), count_micros(policy.tick)
     late_due = (
         nw.when(decided <= received)
@@ -304,7 +307,7 @@ def _judge_decided(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame
 
     So does one that a version was trained on: a guard must see whatever a sender says of it.
     """
-    counted = nw.max_horizontal("first_received", "received", "occurred_us")
+    counted = nw.max_horizontal("decision_received", "received", "occurred_us")
     # until it is due a case may come, and with it the answer
     awaited = nw.max_horizontal(counted, "due")
     counted = nw.when(nw.col("caseless")).then(awaited).otherwise(counted)
@@ -340,34 +343,21 @@ def _build_exclusion(policy: Policy, is_closed: nw.Expr) -> nw.Expr:
     return reason
 
 
-def _has_first_decision(policy: Policy) -> nw.Expr:
-    is_missing = [nw.col(f"first:{VALUE_PREFIX}{lever.id}").is_null() for lever in policy.levers]
-    return ~nw.col("first_received").is_null() & ~nw.any_horizontal(*is_missing, ignore_nulls=True)
-
-
 def _build_assisted_units(
     predicted_cases: Frame, assisted_decisions: Frame, policy: Policy
 ) -> Frame:
     """Return units whose reviewer saw the proposal; agreement means leaving it unchanged."""
-    columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
-    numbered_decisions = assisted_decisions.with_columns(place=rank_by_time("case_key"))
-    first_decisions = select_rank(
-        numbered_decisions, 1, "first", columns, kept_columns=("received", "reviewer")
-    )
-    empty_seconds = {f"second:{c}": nw.lit(None, nw.String) for c in columns}
-    gate_answers = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
-    times = dict.fromkeys(("gate_received", "second_received"), nw.col("first_received"))
-    receipts = ("first_received", "prediction_received", "received", "occurred_us")
+    receipts = ("decision_received", "prediction_received", "received", "occurred_us")
     return (
-        predicted_cases.join(first_decisions, on="case_key", how="inner")
-        .with_columns(**empty_seconds, **gate_answers, **times)
+        predicted_cases.join(
+            select_first_answered(assisted_decisions, policy), on="case_key", how="inner"
+        )
         .filter(nw.col("prediction_received") < NEVER)
         .with_columns(
             counted=nw.max_horizontal(*receipts),
             excluded=nw.lit(None, nw.String),
             silent=nw.lit(None, nw.String),
         )
-        .filter(_has_first_decision(policy))
     )
 
 
@@ -379,28 +369,29 @@ UNIT_COLUMNS = (
 
 
 def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
-    """Return a track's rows: one a lever, and one for several together."""
-    source = "gate" if track == "gate" else "first"
+    """Return a track's rows: one a lever, and one for several together.
+
+    A decision may answer some levers only. Gates count the others as missing, guards not at all.
+    """
     tick = count_micros(policy.tick)
     timed_cases = judged_cases.with_columns(
         track=nw.lit(track),
         slot=_find_slot(tick),
         known=_find_known_slot(policy),
-        on_time=(
-            nw.col("gate_received") <= nw.col("counted") if track == "gate" else nw.lit(value=True)
-        ),
+        on_time=nw.col("decision_received") <= nw.col("counted"),
         second_on_time=nw.col("second_received") <= nw.col("counted"),
-        reviewer=nw.col("first_reviewer"),
+        reviewer=nw.col("decision_reviewer"),
         **build_band_columns(policy),
     )
     if track != "gate" and policy.evidence.unit == "episode":
         timed_cases = _select_first_of_episode(timed_cases)
-    answered_cases = _add_answer_columns(timed_cases, source, policy)
+    answered_cases = _add_answer_columns(timed_cases, policy)
     rows = [_build_lever_rows(answered_cases, lever, policy) for lever in policy.levers]
     if len(rows) > 1:
-        rows.append(_build_whole_unit_rows(answered_cases, policy))
+        rows.append(_build_whole_unit_rows(answered_cases, track, policy))
     columns = (*UNIT_COLUMNS, *build_band_columns(policy))
-    return nw.concat([lever_rows.select(*columns) for lever_rows in rows], how="vertical")
+    track_rows = nw.concat([lever_rows.select(*columns) for lever_rows in rows], how="vertical")
+    return track_rows if track == "gate" else track_rows.filter(nw.col("decided") != MISSING)
 
 
 def _find_slot(tick: int) -> nw.Expr:
@@ -419,8 +410,8 @@ def _find_known_slot(policy: Policy) -> nw.Expr:
     hoped = nw.min_horizontal(nw.col("prediction_received"), nw.col("occurred_us") + within)
     is_decided = ~nw.col("decision_known").is_null()
     lost = nw.when(is_decided).then(nw.max_horizontal("decision_known", "received", hoped))
-    is_answered = ~nw.col("gate_received").is_null()
-    receipts = ("gate_received", "prediction_received", "received", "occurred_us")
+    is_answered = ~nw.col("decision_received").is_null()
+    receipts = ("decision_received", "prediction_received", "received", "occurred_us")
     answered = nw.when(is_answered).then(nw.max_horizontal(*receipts))
     settled = nw.when(nw.col("silent").is_null()).then(answered).otherwise(lost)
     certain = nw.min_horizontal("counted", settled)
@@ -439,7 +430,7 @@ def _select_first_of_episode(timed_cases: Frame) -> Frame:
     return evidence.with_columns(place=rank.cast(nw.Int64)).filter(nw.col("place") == 1)
 
 
-def _add_answer_columns(timed_cases: Frame, source: str, policy: Policy) -> Frame:
+def _add_answer_columns(timed_cases: Frame, policy: Policy) -> Frame:
     """Add each lever's `decided`, `predicted`, `second` and `cost`.
 
     They are columns because narwhals builds an expression again wherever it is used: with two
@@ -447,23 +438,23 @@ def _add_answer_columns(timed_cases: Frame, source: str, policy: Policy) -> Fram
     """
     levers = policy.levers
     compared_cases = timed_cases.with_columns(
-        **{f"decided:{lever.id}": _build_decided(lever, source) for lever in levers},
-        **{f"predicted:{lever.id}": _build_predicted(lever, source) for lever in levers},
-        **_map_answers_to_actions(levers, source),
+        **{f"decided:{lever.id}": _build_decided(lever) for lever in levers},
+        **{f"predicted:{lever.id}": _build_predicted(lever) for lever in levers},
+        **_map_answers_to_actions(levers),
     )
     return compared_cases.with_columns(
         **{f"other:{lever.id}": _build_second(lever) for lever in levers},
-        **{f"cost:{lever.id}": _compute_cost(lever, source) for lever in levers},
+        **{f"cost:{lever.id}": _compute_cost(lever) for lever in levers},
     )
 
 
-def _map_answers_to_actions(levers: Sequence[Lever], source: str) -> dict[str, nw.Expr]:
+def _map_answers_to_actions(levers: Sequence[Lever]) -> dict[str, nw.Expr]:
     """Return the actions of the model's and the human's labels, by new columns."""
     return {
         f"{side}:{lever.id}": _map_to_action(nw.col(f"{prefix}{VALUE_PREFIX}{lever.id}"), lever)
         for lever in levers
         if lever.has_single_labels
-        for side, prefix in (("did", ""), ("right", f"{source}:"))
+        for side, prefix in (("did", ""), ("right", "decision_"))
     }
 
 
@@ -478,7 +469,8 @@ def _build_lever_rows(answered_cases: Frame, lever: Lever, policy: Policy) -> Fr
     return rows.with_columns(level=_find_cost_level(policy))
 
 
-def _build_whole_unit_rows(answered_cases: Frame, policy: Policy) -> Frame:
+def _build_whole_unit_rows(answered_cases: Frame, track: str, policy: Policy) -> Frame:
+    """Return the rows of all levers together; what differs in one does so whatever is missing."""
     levers = policy.levers
     is_agreement = nw.all_horizontal(
         *(nw.col(f"predicted:{v.id}") == nw.col(f"decided:{v.id}") for v in levers),
@@ -487,6 +479,17 @@ def _build_whole_unit_rows(answered_cases: Frame, policy: Policy) -> Frame:
     is_missing = nw.any_horizontal(
         *(nw.col(f"decided:{v.id}") == MISSING for v in levers), ignore_nulls=True
     )
+    costs = [nw.col(f"cost:{v.id}") for v in levers]
+    if track != "gate":
+        are_answered = [nw.col(f"decided:{v.id}") != MISSING for v in levers]
+        differ = (
+            is_answered & (nw.col(f"predicted:{v.id}") != nw.col(f"decided:{v.id}"))
+            for is_answered, v in zip(are_answered, levers, strict=True)
+        )
+        is_missing &= ~nw.any_horizontal(*differ, ignore_nulls=True)
+        costs = [
+            nw.when(g).then(c).otherwise(0.0) for g, c in zip(are_answered, costs, strict=True)
+        ]
     rows = answered_cases.with_columns(
         lever=nw.lit(WHOLE_UNIT),
         decided=nw.when(is_missing).then(nw.lit(MISSING)).otherwise(nw.lit(AGREE)),
@@ -496,14 +499,14 @@ def _build_whole_unit_rows(answered_cases: Frame, policy: Policy) -> Frame:
         second=_build_whole_unit_second(levers),
         cost=nw.when(is_missing)
         .then(nw.lit(float(policy.largest_cost)))
-        .otherwise(nw.sum_horizontal(*(f"cost:{v.id}" for v in levers))),
+        .otherwise(nw.sum_horizontal(*costs)),
     )
     return rows.with_columns(level=_find_cost_level(policy))
 
 
-def _build_decided(lever: Lever, source: str) -> nw.Expr:
+def _build_decided(lever: Lever) -> nw.Expr:
     """Return the human's label; for numbers `AGREE`, compared by the model's error."""
-    answer = nw.col(f"{source}:{VALUE_PREFIX}{lever.id}")
+    answer = nw.col(f"decision_{VALUE_PREFIX}{lever.id}")
     if lever.number is None:
         label = _limit_to_labels(lever, answer, UNLISTED)
     else:
@@ -511,7 +514,7 @@ def _build_decided(lever: Lever, source: str) -> nw.Expr:
         label = nw.when(is_valid).then(nw.lit(AGREE)).otherwise(nw.lit(UNLISTED))
     if lever.many:
         is_unpaired = _is_late(lever) | ~nw.col("silent").is_null()
-        label = nw.when(is_unpaired).then(label).otherwise(_pair_answers(lever, source, label))
+        label = nw.when(is_unpaired).then(label).otherwise(_pair_answers(lever, label))
     is_given = (~answer.is_null()) & nw.col("on_time").fill_null(value=False)
     return nw.when(is_given).then(label).otherwise(nw.lit(MISSING))
 
@@ -522,9 +525,9 @@ def _limit_to_labels(lever: Lever, answer: nw.Expr, other: str) -> nw.Expr:
     return nw.when(is_valid).then(answer).otherwise(nw.lit(other))
 
 
-def _pair_answers(lever: Lever, source: str, answer: nw.Expr) -> nw.Expr:
+def _pair_answers(lever: Lever, answer: nw.Expr) -> nw.Expr:
     """Return the answer of one side, or both sides where different sets agree in time."""
-    human = nw.col(f"{source}:{VALUE_PREFIX}{lever.id}")
+    human = nw.col(f"decision_{VALUE_PREFIX}{lever.id}")
     in_time_human = nw.when(nw.col("on_time").fill_null(value=False)).then(human)
     return pair_sets(lever, answer, nw.col(VALUE_PREFIX + lever.id), in_time_human)
 
@@ -536,33 +539,33 @@ def _is_late(lever: Lever) -> nw.Expr:
     return nw.col("predicted_at") > nw.col("occurred_us") + count_micros(lever.answer_within)
 
 
-def _build_predicted(lever: Lever, source: str) -> nw.Expr:
+def _build_predicted(lever: Lever) -> nw.Expr:
     """Return the model's label, or why its answer is unusable."""
     answer = nw.col(VALUE_PREFIX + lever.id)
     usable_answer = (
         _limit_to_labels(lever, answer, OUTSIDE)
         if lever.number is None
-        else _classify_number(lever, source)
+        else _classify_number(lever)
     )
     if lever.many:
-        usable_answer = _pair_answers(lever, source, usable_answer)
+        usable_answer = _pair_answers(lever, usable_answer)
     if lever.answer_within is not None:
         usable_answer = nw.when(_is_late(lever)).then(nw.lit(LATE)).otherwise(usable_answer)
     usable_answer = nw.when(answer.is_null()).then(nw.lit(FAILED)).otherwise(usable_answer)
     return nw.coalesce(nw.col("silent"), usable_answer)
 
 
-def _classify_number(lever: Lever, source: str) -> nw.Expr:
+def _classify_number(lever: Lever) -> nw.Expr:
     assert lever.number is not None  # noqa: S101 - called for number levers only
-    model, human = _parse_numbers(lever, source)
+    model, human = _parse_numbers(lever)
     is_close = is_within_tolerance(lever.number, model, human)
     error_side = nw.when(model < human).then(nw.lit("under")).otherwise(nw.lit("over"))
     comparison = nw.when(is_close).then(nw.lit(AGREE)).otherwise(error_side)
     return nw.when(is_in_range(lever.number, model)).then(comparison).otherwise(nw.lit(OUTSIDE))
 
 
-def _parse_numbers(lever: Lever, source: str) -> tuple[nw.Expr, nw.Expr]:
-    human = nw.col(f"{source}:{VALUE_PREFIX}{lever.id}")
+def _parse_numbers(lever: Lever) -> tuple[nw.Expr, nw.Expr]:
+    human = nw.col(f"decision_{VALUE_PREFIX}{lever.id}")
     return parse_number(nw.col(VALUE_PREFIX + lever.id)), parse_number(human)
 
 
@@ -570,7 +573,7 @@ def _build_second(lever: Lever) -> nw.Expr:
     """Return the second blind label; numbers and sets have none."""
     if not lever.has_single_labels:
         return nw.lit(MISSING)
-    answer = nw.col(f"second:{VALUE_PREFIX}{lever.id}")
+    answer = nw.col(f"second_{VALUE_PREFIX}{lever.id}")
     is_given = (~answer.is_null()) & nw.col("second_on_time").fill_null(value=False)
     has_both = is_given & (nw.col(f"decided:{lever.id}") != MISSING)
     return (
@@ -595,7 +598,7 @@ def _build_whole_unit_second(levers: Sequence[Lever]) -> nw.Expr:
     return nw.when(is_missing).then(nw.lit(MISSING)).otherwise(relation)
 
 
-def _compute_cost(lever: Lever, source: str) -> nw.Expr:
+def _compute_cost(lever: Lever) -> nw.Expr:
     """Return the cost of the model's answer; the largest if unusable."""
     decided, predicted = nw.col(f"decided:{lever.id}"), nw.col(f"predicted:{lever.id}")
     cost = (
@@ -603,7 +606,7 @@ def _compute_cost(lever: Lever, source: str) -> nw.Expr:
         if lever.many
         else _compute_label_cost(lever)
         if lever.number is None
-        else compute_number_cost(lever, *_parse_numbers(lever, source))
+        else compute_number_cost(lever, *_parse_numbers(lever))
     )
     is_unusable = predicted.is_in(sorted(UNUSABLE))
     is_unknown = decided.is_in([MISSING, UNLISTED])

@@ -15,12 +15,15 @@ from rollout.kernel.policy.evidence_sources import EvidenceSources, VouchedSende
 from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.kernel.units import (
     AFTER_DECISION,
+    AGREE,
+    DIFFER,
     FAILED,
     LATE,
     LATE_CASE,
     MISSING,
     NOT_PREDICTED,
     OUTSIDE,
+    WHOLE_UNIT,
     CostRule,
 )
 from tests.engine.evidence.histories import (
@@ -408,7 +411,7 @@ def test_an_empty_first_seat_is_missing_whatever_the_second_says():
 
 @pytest.mark.parametrize(
     ("seats", "decided"),
-    [((1, 1), ["bear"]), ((1, None), ["bear"]), ((None, 1), ["fox"]), ((2, None), [])],
+    [((1, 1), "bear"), ((1, None), "bear"), ((None, 1), "fox"), ((2, None), MISSING)],
 )
 def test_two_people_in_one_seat_are_still_one_unit(seats, decided):
     given = decisions(
@@ -416,8 +419,60 @@ def test_two_people_in_one_seat_are_still_one_unit(seats, decided):
         ("a", "fox", {"reviewer": "bo", "seat": seats[1], "at": 10.2}),
     )
     frame = resolved(records(cases(("a", 10)), predictions(("a", "bear")), given), POLICY)
-    assert len(track(frame)) == 1
-    assert [row["decided"] for row in track(frame, "guard")] == decided
+    assert only(frame)["decided"] == decided
+    assert only(frame, "guard")["decided"] == "bear"
+
+
+@pytest.mark.parametrize("seats", [(1, 2), (2, 1), (None, None), (1, None)])
+@pytest.mark.parametrize("first", [None, "fox"])
+def test_guards_count_the_first_answer_that_comes_for_whichever_seat(seats, first):
+    """Nobody hides a colleague's answer by being unsure, nor by not coming."""
+    given = decisions(
+        ("a", first, {"reviewer": "ana", "seat": seats[0], "at": 10.1}),
+        ("a", "fox" if first is None else "bear", {"reviewer": "bo", "seat": seats[1], "at": 11}),
+        ("a", "bear", {"reviewer": "cy", "seat": seats[1], "at": 9.9, "received": 11.5}),
+    )
+    frame = resolved(
+        records(cases(("a", 10)), predictions(("a", "bear", {"at": 9})), given), POLICY
+    )
+    row, came = only(frame, "guard"), 11 if first is None else 10.1
+    assert (row["decided"], row["slot"]) == ("fox", slot(came))
+
+
+TWO_LEVERS = ("alarm", "siren")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (("fox", None), {"alarm": ("bear", "fox"), WHOLE_UNIT: (DIFFER, AGREE)}),
+        (("bear", None), {"alarm": ("bear", "bear")}),
+        ((None, None), {}),
+        (
+            ("bear", "fox"),
+            {
+                "alarm": ("bear", "bear"),
+                "siren": ("bear", "fox"),
+                WHOLE_UNIT: (DIFFER, AGREE),
+            },
+        ),
+    ],
+)
+def test_guards_count_the_levers_that_a_decision_answers(answer, expected):
+    """What differs in one lever does so whatever a person would have said of the other."""
+    policy = a_policy(levers=tuple(replace(ALARM, id=name) for name in TWO_LEVERS))
+    history = records(
+        cases(("a", 10)),
+        predictions(("a", "bear"), levers=TWO_LEVERS),
+        decisions(("a", answer), levers=TWO_LEVERS),
+    )
+    frame = resolved(history, policy)
+    rows = track(frame, "guard")
+    assert {row["lever"]: (row["predicted"], row["decided"]) for row in rows} == expected
+    alarm_cost = {row["lever"]: row["cost"] for row in rows}.get("alarm")
+    if answer[1] is None and WHOLE_UNIT in expected:
+        assert {row["cost"] for row in rows} == {alarm_cost}
+    assert {row["decided"] for row in track(frame)} >= ({MISSING} if None in answer else {AGREE})
 
 
 def test_a_second_verdict_after_grace_is_not_known_when_the_unit_closes():
@@ -478,7 +533,7 @@ def test_of_three_seats_an_empty_one_leaves_a_majority_and_the_first_to_come_is_
     )
     frame = resolved(records(cases(("a", 10)), predictions(("a", "bear")), given), THREE)
     assert only(frame)["decided"] == "bear"
-    assert (only(frame, "guard")["reviewer"], only(frame, "guard")["slot"]) == ("bo", slot(11))
+    assert (only(frame, "guard")["reviewer"], only(frame, "guard")["slot"]) == ("cy", slot(11))
 
 
 # Predictions
@@ -663,7 +718,7 @@ def test_a_cost_rule_adds_one_comparison_however_many_labels_there_are():
     """Each rule mapped all labels to actions again: most of a tick in the mail room."""
     labels = tuple("0123456789")
     lever = replace(ALARM, labels=labels, actions=(*["low"] * 5, *["high"] * 5), costs=())
-    names = ("first:value:alarm", "second:value:alarm", "value:alarm")
+    names = ("decision_value:alarm", "second_value:alarm", "value:alarm")
     frame = nw.from_native(pl.LazyFrame(schema=dict.fromkeys(names, pl.String)))
     frame = frame.with_columns(
         on_time=nw.lit(value=True), second_on_time=nw.lit(value=True),
@@ -673,7 +728,7 @@ def test_a_cost_rule_adds_one_comparison_however_many_labels_there_are():
     counts = []
     for rule_count in range(4):
         policy = a_policy(levers=(replace(lever, costs=tuple(rules[:rule_count])),))
-        compared = units._add_answer_columns(frame, "first", policy)
+        compared = units._add_answer_columns(frame, policy)
         counts.append(compared.to_native().explain(optimized=False).count("when("))
     assert counts == [counts[0] + added for added in range(4)]
 
