@@ -67,8 +67,8 @@ class Needless:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collect_file(self, file_path: Path) -> object:
-        """Search modules of tests for examples only if they have one."""
+        """Search modules for examples only if they have one."""
         collectors = yield
-        if TESTS not in file_path.parents or b">>> " in file_path.read_bytes():
+        if b">>> " in file_path.read_bytes():
             return collectors
         return [each for each in collectors if not isinstance(each, DoctestModule)]

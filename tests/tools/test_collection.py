@@ -71,8 +71,7 @@ def test_modules_of_another_part_are_left_out(modules, line, is_left_out):
         assert Needless().pytest_ignore_collect(modules[0], config) is expected
 
 
-def test_examples_are_searched_where_there_are_some(request, tmp_path, monkeypatch):
-    monkeypatch.setattr(collection, "TESTS", tmp_path)
+def test_examples_are_searched_where_there_are_some(request, tmp_path):
     path = tmp_path / "numbers.py"
     for text, left in (("sum([1])\n", 0), ('"""\n>>> sum([1])\n1\n"""\n', 1)):
         path.write_text(text, encoding="utf-8")
