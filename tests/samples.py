@@ -4,7 +4,8 @@ ROLLOUT_TEST_SAMPLE holds the commit. Of `browser` a quarter of the pages runs, 
 colour scheme, chosen by a hash of each page's name and the commit; of `first_hour` what README and
 tutorial say; of `slow` half of the tests, by the same hash. The tests of the timed parts, `slow`
 among them, come in an order that the commit draws, and start until the part's seconds are spent;
-the rest is skipped. So a slow machine takes fewer of them, not longer. `make test-all` runs
+the rest is skipped. So a slow machine takes fewer of them, not longer: where little is left of the
+15 minutes (ROLLOUT_TEST_SECONDS), timed parts get as much less, but half. `make test-all` runs
 everything.
 """
 
@@ -18,7 +19,9 @@ from typing import Final
 import pytest
 
 COMMIT: Final = os.environ.get("ROLLOUT_TEST_SAMPLE", "")
-BUDGETS: Final = {  # minutes on two idle cores
+ONE_OF: Final = 4
+TIMED: Final = ("slow", "exhaustive", "simulation", "faults")
+MINUTES: Final = {  # on two idle cores
     "slow": 5.5,
     "browser": 1.5,
     "first_hour": 1.25,
@@ -26,8 +29,23 @@ BUDGETS: Final = {  # minutes on two idle cores
     "simulation": 0.33,
     "faults": 0.67,
 }
-ONE_OF: Final = 4
-TIMED: Final = ("slow", "exhaustive", "simulation", "faults")
+START: Final = 1.0
+"""Minutes in which the workers start and collect."""
+LEAST: Final = 0.5
+
+
+def find_budgets(seconds: str) -> dict[str, float]:
+    """Return the minutes of each part in a run that may take some seconds; "": as many as it needs.
+
+    Parts that can't end early keep theirs, the timed ones share the rest.
+    """
+    timed = sum(MINUTES[part] for part in TIMED)
+    rest = float(seconds or "inf") / 60 - START - (sum(MINUTES.values()) - timed)
+    share = min(1.0, max(LEAST, rest / timed))
+    return {part: spent * (share if part in TIMED else 1) for part, spent in MINUTES.items()}
+
+
+BUDGETS: Final = find_budgets(os.environ.get("ROLLOUT_TEST_SECONDS", ""))
 FIRST_HOUR: Final = ("tests/first_hour/test_readme.py", "tests/first_hour/test_tutorial.py")
 LOOKS: Final = ("width", "scheme")
 """Parameters of browser tests of which the sample takes one value."""

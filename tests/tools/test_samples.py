@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.samples import BUDGETS, TIMED, Sample, choose_look, draw
+from tests.samples import BUDGETS, MINUTES, TIMED, Sample, choose_look, draw, find_budgets
 
 NAMES = [f"tests/a/test_b.py::test_{number}" for number in range(400)]
 
@@ -45,6 +45,15 @@ def test_half_of_the_slow_tests_are_drawn_and_those_of_a_module_follow_each_othe
     assert modules == [module for module in in_turn for _ in range(modules.count(module))]
     assert in_turn != sorted(in_turn)
     assert all(a < b for a, b in pairwise(drawn) if a[:-1] == b[:-1]), "as they stand there"
+
+
+def test_a_slow_machine_gives_the_timed_parts_less_but_no_less_than_half():
+    whole, half, between = map(find_budgets, ("", "-60", "480"))
+    assert whole == MINUTES
+    for part, minutes in MINUTES.items():
+        assert half[part] == minutes / (2 if part in TIMED else 1)
+        assert (half[part] < between[part] < minutes) is (part in TIMED)
+    assert sum(between.values()) == pytest.approx(7)
 
 
 @pytest.mark.parametrize("part", ["fast", "postgres"])
