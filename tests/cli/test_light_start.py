@@ -152,6 +152,7 @@ def test_a_command_with_a_database_imports_what_it_needs(words):
     assert len(own(modules)) <= most_modules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["replay", "compare", "init", "demo"])
 def test_commands_on_files_need_no_package_of_the_extra_server(words):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -191,6 +192,7 @@ print(gc.get_stats()[2]["collections"] - before, gc.get_freeze_count(), gc.isena
 """
 
 
+@pytest.mark.slow
 def test_imports_are_exempt_from_collections_of_garbage():
     command = [sys.executable, "-c", FULL_COLLECTIONS]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -211,6 +213,7 @@ Garbage()
 """
 
 
+@pytest.mark.slow
 def test_no_garbage_is_collected_when_a_command_ends():
     command = [sys.executable, "-c", GARBAGE_AT_THE_END]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""

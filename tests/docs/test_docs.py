@@ -117,6 +117,7 @@ def test_the_commands_of_live_run_as_written(folder):
             assert ("approve" not in line) or "the last approval" in said
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_ml_engineer_run_as_written(folder):
     (pairs,) = re.findall(r"```csv\n(.*?)```", text_of("docs/how-to/comparing.md"), re.DOTALL)
     Path("pairs.csv").write_text(pairs, encoding="utf-8")

@@ -46,6 +46,7 @@ def run(line, target=None):
     return result
 
 
+@pytest.mark.slow
 def test_the_commands_run_as_written_and_print_what_is_shown(folder):
     write_files(folder, GERMAN)
     first, second, *others = typed("docs/files.md")

@@ -7,6 +7,8 @@ from tests.factories import DAY, HOUR
 from tests.live.guarded_desk import RIGHT, WIDENED
 from tests.live.test_live import written
 
+pytestmark = pytest.mark.slow
+
 
 @on_sqlite
 def test_cases_at_once_widen(desk):

@@ -148,6 +148,7 @@ def test_an_edit_with_the_right_hash_is_found_by_the_unit(database):
     assert any("changed or are missing" in fault for fault in faults)
 
 
+@pytest.mark.slow
 def test_an_edit_with_the_right_hashes_everywhere_is_found_by_the_digest(database):
     with attacking(database, "decisions", "counted_units") as transaction:
         condition = counted_decision(transaction)

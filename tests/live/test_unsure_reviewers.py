@@ -1,7 +1,11 @@
 """Whoever decides first is unsure: guards count what a colleague says next."""
 
+import pytest
+
 from tests.data.databases import on_sqlite
 from tests.live.guarded_desk import RIGHT, WIDENED
+
+pytestmark = pytest.mark.slow
 
 
 @on_sqlite

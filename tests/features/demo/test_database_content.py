@@ -234,6 +234,7 @@ def test_work_in_an_interrupted_quickstart_is_not_thrown_away(interrupted, words
     assert (ledger_kinds(), interrupted) == (before, [])
 
 
+@pytest.mark.slow
 def test_the_mark_of_an_interrupted_quickstart_is_of_one_database(stopped, monkeypatch):
     (Path("rollout-quickstart") / command.UNFINISHED_FILE).write_bytes(
         command._build_unfinished_mark("sqlite:///other.db")

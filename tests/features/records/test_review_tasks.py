@@ -127,6 +127,7 @@ def send_posts(room, key, posts, find_sender):
             send(room, *(structs.replace(each, key=key) for each in records), sender=sender)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rung", [SHADOW, SUPERVISED])
 def test_who_predicted_a_case_takes_it_from_nobody(lite, rung):
     """Whatever came first, and whatever came together."""
