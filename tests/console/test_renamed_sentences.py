@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 MARK = "¤ "
 CATALOGUE = (
     "rollout.kernel.words",
-    "rollout.features.reports.figures.next_step",
+    "rollout.features.reports.figures.evidence_facts",
     *(
         f"rollout.engine.words.{name}"
         for name in ("event_text", "evidence_text", "rule_text", "state_text")

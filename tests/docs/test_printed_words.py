@@ -19,7 +19,7 @@ FOLDERS = (
     "rollout/features/reports/pages",
     "rollout/features/reports/figures/funnel.py",
     "rollout/features/reports/figures/methods.py",
-    "rollout/features/reports/figures/next_step.py",
+    "rollout/features/reports/figures/evidence_facts.py",
     "rollout/features/policies",
     "rollout/features/delivery",
     "rollout/features/replay",

@@ -41,6 +41,7 @@ from rollout.features.reports.figures.cell_timeline import (
 from rollout.features.reports.figures.drift import DriftFigures, compute_drift
 from rollout.features.reports.figures.evidence_facts import (
     EvidenceFacts,
+    OpenProposal,
     compute_evidence_facts,
 )
 from rollout.features.reports.figures.funnel import (
@@ -82,7 +83,6 @@ from rollout.features.reports.figures.methods import (
     compute_model_cost,
     find_naive_openings,
 )
-from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.figures.oversight import (
     AuditFigures,
     Hindsight,

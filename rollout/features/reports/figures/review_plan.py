@@ -333,7 +333,7 @@ def _plan_decisions(candidates: list[_Candidate], decisions: int) -> Iterator[Ce
 
 
 def _can_widen(key: CellVersion, scope: Scope) -> bool:
-    from rollout.features.reports.figures.next_step import find_successor
+    from rollout.features.reports.figures.evidence_facts import find_successor
 
     cell, version = key
     is_retired = version in scope.versions and scope.versions[version].retired

@@ -24,10 +24,9 @@ from rollout.engine.words.formatting import (
     join_words,
     to_sentence,
 )
-from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts, OpenProposal
 from rollout.features.reports.figures.facts import ReportFacts, list_other_narrowings
 from rollout.features.reports.figures.funnel import EXPOSURE_UNKNOWN, ONLY_ASSISTED
-from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.figures.oversight import Hindsight
 from rollout.features.reports.figures.reviewer_agreement import (
     list_visible_standouts,

@@ -12,9 +12,9 @@ from rollout.engine.words import formatting
 from rollout.engine.words.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.engine.words.state_text import describe_remark
 from rollout.features.reports.figures.comparison import ConfusionMatrix, LabelConfusion
+from rollout.features.reports.figures.evidence_facts import explain_conditions
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.incident_cause import MAX_COURSES
-from rollout.features.reports.figures.next_step import explain_conditions
 from rollout.features.reports.inputs.divergence_columns import Loss, select_titled_columns
 from rollout.features.reports.inputs.pictures import is_embedded, is_link
 from rollout.features.reports.pages.charts import (

@@ -29,9 +29,8 @@ from rollout.engine.words.formatting import (
 )
 from rollout.features.reports.figures.agreement import AgreementFigures
 from rollout.features.reports.figures.calibration import HUMANS
-from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts, OpenProposal
 from rollout.features.reports.figures.facts import ReportFacts
-from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.inputs.cell_facts import CellStages
 from rollout.features.reports.pages.summary import (
     describe_arms,

@@ -27,7 +27,11 @@ from rollout.engine.words.formatting import (
     join_words,
 )
 from rollout.features.reports.figures.agreement import AgreementFigures
-from rollout.features.reports.figures.evidence_facts import EvidenceFacts, FloorEvidence
+from rollout.features.reports.figures.evidence_facts import (
+    EvidenceFacts,
+    FloorEvidence,
+    describe_uncounted,
+)
 from rollout.features.reports.figures.facts import ReportFacts, list_other_narrowings
 from rollout.features.reports.figures.funnel import (
     EXPOSURE_UNKNOWN,
@@ -43,7 +47,6 @@ from rollout.features.reports.figures.methods import (
     MethodOutcome,
     ModelCost,
 )
-from rollout.features.reports.figures.next_step import describe_uncounted
 from rollout.features.reports.figures.oversight import Hindsight, VisibleAgreement
 from rollout.features.reports.figures.report_identity import ReportIdentity
 from rollout.features.reports.figures.report_version import FINAL, ReportVersion

@@ -43,14 +43,17 @@ from rollout.features.reports.figures.comparison import (
     ConfusionMatrix,
     LabelFigures,
 )
-from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.figures.evidence_facts import (
+    NO_COUNTED_DECISION,
+    EvidenceFacts,
+    describe_uncounted,
+)
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.funnel import (
     FileRowCounts,
     Funnel,
     RowExample,
 )
-from rollout.features.reports.figures.next_step import NO_COUNTED_DECISION, describe_uncounted
 from rollout.features.reports.figures.review_plan import (
     HOPELESS_CHANCE,
     CellReviewPlan,

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.engine.decide.scope import CellState, Grant, ProposalState, Scope
-from rollout.features.reports.figures.next_step import (
+from rollout.features.reports.figures.evidence_facts import (
     GateOutlook,
     describe_next_step,
 )

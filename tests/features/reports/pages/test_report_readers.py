@@ -12,8 +12,8 @@ import pytest
 from rollout.engine.words.formatting import format_share_bound
 from rollout.features.reports.figures.calibration import HUMANS, OUTCOMES, CoveragePoint
 from rollout.features.reports.figures.drift import NewValue
+from rollout.features.reports.figures.evidence_facts import OpenProposal
 from rollout.features.reports.figures.facts import compute_report_facts
-from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.pages import findings
 from rollout.features.reports.pages.findings import SEVERITIES, rank_findings
 from rollout.features.reports.pages.html_report import label_cells, render_html_report

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.features.reports.figures.drift import NewValue
-from rollout.features.reports.figures.next_step import OpenProposal
+from rollout.features.reports.figures.evidence_facts import OpenProposal
 from rollout.features.reports.figures.slices import DivergentSlice
 from rollout.features.reports.pages.html_report import (
     find_confusions,
