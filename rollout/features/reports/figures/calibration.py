@@ -24,9 +24,9 @@ from rollout.features.reports.figures.comparison import (
 from rollout.features.reports.inputs.pairs import (
     LeverFigures,
     Pairs,
-    compare_pairs,
     find_adjudicated_labels,
     find_single_answers,
+    join_comparison,
 )
 from rollout.kernel.arrays import Bools, Floats, Ints
 from rollout.kernel.policy.policy import Policy
@@ -314,8 +314,8 @@ def _match_outcomes(
     outcomes = records.outcomes.select("case_key", human=column).drop_nulls()
     answers = records.predictions.filter(pl.col("version") == version).drop_nulls(column)
     joined = answers.select("case_key", "confidence", model=column).join(outcomes, on="case_key")
-    comparison = compare_pairs(lever, joined).select("human", "model", right="agrees")
-    matched = joined.join(comparison, on=["human", "model"]).join(units, on="case_key", how="left")
+    compared = join_comparison(lever, joined, right="agrees")
+    matched = compared.join(units, on="case_key", how="left")
     return matched.sort("case_key").select("confidence", "right", "unit")
 
 
@@ -388,13 +388,9 @@ def _build_rows(
     single_answers = decisions.lazy().rename({"human": "said"})
     joined = model.join(truth.lazy(), on="case_key").join(single_answers, on="case_key", how="left")
     renamed = joined.rename({"truth": "human"}).collect()
-    comparison = compare_pairs(lever, renamed).select("human", "model", "agrees")
-    rows = renamed.join(comparison, on=["human", "model"]).join(units, on="case_key", how="left")
-    human_answers = rows.select("human", model="said").drop_nulls()
-    human_comparison = compare_pairs(lever, human_answers).select(
-        "human", said="model", people_agree="agrees"
-    )
-    return rows.join(human_comparison, on=["human", "said"], how="left").sort("case_key")
+    rows = join_comparison(lever, renamed, agrees="agrees")
+    rows = join_comparison(lever, rows, model="said", people_agree="agrees")
+    return rows.join(units, on="case_key", how="left").sort("case_key")
 
 
 def _compute_version_correctness(

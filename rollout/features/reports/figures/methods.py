@@ -26,7 +26,7 @@ from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.words.formatting import TruthWords, choose_words
 from rollout.features.reports.inputs.cell_facts import CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs
-from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
+from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, join_comparison
 from rollout.kernel.arrays import Bools
 from rollout.kernel.calendar.instants import FIRST_SLOT, Cell, CellVersion, from_micros, to_micros
 from rollout.kernel.policy.cell_evidence import format_floor, list_floors
@@ -122,20 +122,24 @@ def _compute_lever_costs(
         .with_columns(right=pl.coalesce("outcome", "verdict"))
         .collect()
     )
-    by_model = _compute_errors(lever, cases, "right", "model")
-    by_humans = _compute_errors(lever, cases, "outcome", "verdict")
-    return cases.select(
-        "case_key",
-        "version",
+    wrong, wrong_action = ~pl.col("agrees"), ~pl.col("same_action")
+    compared = join_comparison(
+        lever, cases, "right", "model", wrong=wrong, wrong_action=wrong_action, cost="cost"
+    )
+    both = join_comparison(
+        lever,
+        compared,
+        *("outcome", "verdict"),
+        people_wrong=wrong,
+        people_wrong_action=wrong_action,
+        people_cost="cost",
+    )
+    return both.select(
+        *("case_key", "version", "wrong", "wrong_action", "cost"),
+        *("people_wrong", "people_wrong_action", "people_cost"),
         known=pl.col("right").is_not_null(),
         by_outcome=pl.col("outcome").is_not_null(),
-        wrong=by_model["wrong"],
-        wrong_action=by_model["wrong_action"],
-        cost=by_model["cost"],
         people_known=pl.col("outcome").is_not_null() & pl.col("verdict").is_not_null(),
-        people_wrong=by_humans["wrong"],
-        people_wrong_action=by_humans["wrong_action"],
-        people_cost=by_humans["cost"],
     )
 
 
@@ -149,17 +153,6 @@ def _find_first_decisions(inputs: ReportInputs, column: str) -> pl.LazyFrame:
         .unique("case_key", keep="first")
         .select("case_key", verdict=column)
     )
-
-
-def _compute_errors(
-    lever: Lever, cases: pl.DataFrame, truth_column: str, answer_column: str
-) -> pl.DataFrame:
-    """Return for each case the errors of `answer_column` and their cost."""
-    answers = cases.select("case_key", human=truth_column, model=answer_column)
-    comparison = compare_pairs(lever, answers.drop_nulls())
-    return answers.join(
-        comparison, on=["human", "model"], how="left", maintain_order="left"
-    ).select(wrong=~pl.col("agrees"), wrong_action=~pl.col("same_action"), cost=pl.col("cost"))
 
 
 def compute_model_cost(cases: pl.DataFrame) -> ModelCost:

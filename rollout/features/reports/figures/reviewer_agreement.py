@@ -25,7 +25,7 @@ from rollout.features.reports.figures.ratings import (
     compute_rater_agreement,
     compute_set_agreement,
 )
-from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
+from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, join_comparison
 from rollout.kernel.arrays import Ints
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.agreement import AgreementCoefficient, compare_sets
@@ -172,9 +172,9 @@ def _compute_number_agreement(lever: Lever, numbers: pl.DataFrame) -> RaterAgree
     pairs = numbers.with_row_index("one").join(
         numbers.with_row_index("other").select("case_key", "other", model="label"), on="case_key"
     )
-    pairs = pairs.filter(pl.col("one") < pl.col("other")).rename({"label": "human"})
+    pairs = pairs.filter(pl.col("one") < pl.col("other"))
     agreeing = (
-        pairs.join(compare_pairs(lever, pairs), on=["human", "model"])
+        join_comparison(lever, pairs, "label", agrees="agrees")
         .group_by("case_key")
         .agg(agreeing=pl.col("agrees").sum())
     )
@@ -235,10 +235,7 @@ def _mark_agreement(part: MultiReviewedCases, pairs: pl.DataFrame) -> pl.DataFra
     lever = part.number_lever or part.set_lever
     if lever is None:
         return pairs.select("unit", agrees=pl.col("label") == pl.col("model"))
-    renamed = pairs.rename({"label": "human"})
-    return renamed.join(compare_pairs(lever, renamed), on=["human", "model"]).select(
-        "unit", "agrees"
-    )
+    return join_comparison(lever, pairs, "label", agrees="agrees").select("unit", "agrees")
 
 
 def _find_majority_answers(part: MultiReviewedCases) -> pl.DataFrame:
@@ -479,12 +476,12 @@ def mark_agreement(
     `parts` has a frame for each lever of the policy, in order, with label (of the reviewer), model
     (the other side's answer) and `columns`.
     """
-    frames = []
-    for lever, part in zip(policy.levers, parts, strict=True):
-        labelled = part.drop_nulls("label").rename({"label": "human"})
-        comparison = compare_pairs(lever, labelled).select("human", "model", "agrees")
-        frames.append(labelled.join(comparison, on=["human", "model"]).select(*columns, "agrees"))
-    return pl.concat(frames)
+    return pl.concat(
+        join_comparison(lever, part.drop_nulls("label"), "label", agrees="agrees").select(
+            *columns, "agrees"
+        )
+        for lever, part in zip(policy.levers, parts, strict=True)
+    )
 
 
 def _compute_shares(decisions: pl.DataFrame) -> dict[str, Share]:

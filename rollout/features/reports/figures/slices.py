@@ -19,7 +19,11 @@ import polars as pl
 
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.engine.words.formatting import format_cell_name, format_count, format_percent
-from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, LeverFigures, compare_pairs
+from rollout.features.reports.inputs.pairs import (
+    UNASSISTED_EXPOSURES,
+    LeverFigures,
+    join_comparison,
+)
 from rollout.kernel.arrays import Bools, Ints
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.differences import (
@@ -80,7 +84,8 @@ def find_first_decisions(
         .unique("unit", keep="first", maintain_order=True)
         .join(_find_witnesses(decisions, records, column), on="case_key", how="left")
     )
-    return _add_agreement(first, lever).sort("unit")
+    compared = join_comparison(lever, first, differs=~pl.col("agrees"))
+    return join_comparison(lever, compared, "witness", model_right="agrees").sort("unit")
 
 
 def _find_witnesses(decisions: pl.DataFrame, records: RecordFrames, column: str) -> pl.DataFrame:
@@ -96,16 +101,6 @@ def _find_witnesses(decisions: pl.DataFrame, records: RecordFrames, column: str)
         .drop_nulls()
         .join(second, on="case_key", how="full", coalesce=True)
         .select("case_key", witness=pl.coalesce("outcome", "second"))
-    )
-
-
-def _add_agreement(first: pl.DataFrame, lever: Lever) -> pl.DataFrame:
-    comparison = compare_pairs(lever, first).select("human", "model", differs=~pl.col("agrees"))
-    witnessed = first.filter(pl.col("witness").is_not_null()).select(human="witness", model="model")
-    return first.join(comparison, on=["human", "model"]).join(
-        compare_pairs(lever, witnessed).select("model", witness="human", model_right="agrees"),
-        on=["witness", "model"],
-        how="left",
     )
 
 

@@ -15,10 +15,10 @@ from rollout.features.reports.inputs.divergence_columns import (
     escape_cell,
 )
 from rollout.features.reports.inputs.inputs import ReportInputs
-from rollout.features.reports.inputs.pairs import Pairs, compare_pairs, list_attributes
+from rollout.features.reports.inputs.pairs import Pairs, join_comparison, list_attributes
 from rollout.features.reports.inputs.pictures import MediaFinder, find_no_media, find_picture
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.units import WHOLE_UNIT, Lever
+from rollout.kernel.units import WHOLE_UNIT
 
 
 def escape_frame(frame: pl.DataFrame) -> pl.DataFrame:
@@ -115,13 +115,11 @@ def compute_divergences(
 def _count_right(outcomes: pl.DataFrame | None, side: str, policy: Policy) -> int | None:
     if outcomes is None:
         return None
-    return sum(_count_right_answers(outcomes, side, lever) for lever in policy.levers)
-
-
-def _count_right_answers(outcomes: pl.DataFrame, side: str, lever: Lever) -> int:
-    answers = outcomes.filter(pl.col("lever") == lever.id).select(human="outcome", model=side)
-    right = compare_pairs(lever, answers).filter("agrees").select("human", "model")
-    return answers.join(right, on=["human", "model"], how="semi").height
+    parts = ((lever, outcomes.filter(pl.col("lever") == lever.id)) for lever in policy.levers)
+    return sum(
+        int(join_comparison(lever, part, "outcome", side, right="agrees")["right"].sum())
+        for lever, part in parts
+    )
 
 
 def _build_divergences(frame: pl.DataFrame, media: MediaFinder) -> Iterator[Divergence]:

@@ -39,8 +39,8 @@ from rollout.features.reports.inputs.pairs import (
     UNASSISTED_EXPOSURES,
     LeverFigures,
     build_case_frame,
-    compare_pairs,
     find_single_answers,
+    join_comparison,
     list_attributes,
 )
 from rollout.kernel.arrays import Floats, Ints
@@ -399,11 +399,7 @@ def _add_agreement(
     """Return whether each answer in `column` agrees with the model's; null without an answer."""
     if lever.has_single_labels:
         return frame.with_columns((pl.col(column) == pl.col("model")).alias(name))
-    pairs = frame.select(human=column, model="model").drop_nulls()
-    compared = compare_pairs(lever, pairs).select(
-        pl.col("human").alias(column), "model", pl.col("agrees").alias(name)
-    )
-    return frame.join(compared, on=[column, "model"], how="left")
+    return join_comparison(lever, frame, column, **{name: "agrees"})
 
 
 def _summarize_single_votes(votes: pl.DataFrame) -> pl.DataFrame:
@@ -504,15 +500,11 @@ def _add_costs(losses: pl.DataFrame, lever: Lever) -> pl.DataFrame:
     """Add the cost of the wrong answer: the model's, or a suspected human error."""
     is_slip = pl.col("kind") == SUSPECTED_HUMAN_ERROR
     correct_label = pl.coalesce("outcome", "human")
-    did, right = pl.col("did"), pl.col("right")
     actions = losses.with_columns(
         right=pl.when(is_slip).then("model").otherwise(correct_label),
         did=pl.when(is_slip).then("human").otherwise("model"),
     )
-    costs = compare_pairs(lever, actions.select(human=right, model=did)).select(
-        "cost", right="human", did="model"
-    )
-    return actions.join(costs, on=["right", "did"], how="left")
+    return join_comparison(lever, actions, "right", "did", cost="cost")
 
 
 NO_CONFIDENCES = "no confidences were sent"

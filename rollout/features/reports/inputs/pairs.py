@@ -217,6 +217,26 @@ def compare_pairs(lever: Lever, pairs: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
+def join_comparison(
+    lever: Lever,
+    frame: pl.DataFrame,
+    human: str = "human",
+    model: str = "model",
+    **columns: str | pl.Expr,
+) -> pl.DataFrame:
+    """Return a frame with columns of `compare_pairs` on two of its own; null where one of them is.
+
+    Args:
+        human, model: the columns that are compared.
+        columns: what is added, by name, from the columns of `compare_pairs`.
+    """
+    pairs = frame.select(human=human, model=model).drop_nulls()
+    compared = compare_pairs(lever, pairs).select(
+        pl.col("human").alias(human), pl.col("model").alias(model), **columns
+    )
+    return frame.join(compared, on=[human, model], how="left", maintain_order="left")
+
+
 def _compare_number_pairs(lever: Lever, number: Number, distinct: pl.DataFrame) -> pl.DataFrame:
     """Return `compare_answers` of numbers, for all rows at once: a price has many values."""
     # parsed into columns first: the rules below name both sides many times, and each time
@@ -339,9 +359,8 @@ def _build_unblinded_pairs(records: RecordFrames, lever: Lever) -> pl.DataFrame:
         "case_key", "version", model=pl.col(VALUE_PREFIX + lever.id).fill_null(FAILED)
     )
     joined = _find_first_decisions(records, lever, ASSISTED).join(model, on="case_key")
-    comparison = compare_pairs(lever, joined).select("human", "model", "agrees")
     return (
-        joined.join(comparison, on=["human", "model"])
+        join_comparison(lever, joined, agrees="agrees")
         .with_columns(lever=pl.lit(lever.id))
         .select(COLUMNS[:6])
     )
