@@ -26,7 +26,7 @@ from rollout.kernel.statistics.intervals import (
 from rollout.kernel.units import AGREE, FAILED, SEPARATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from rollout.kernel.units import Lever
 
@@ -146,10 +146,12 @@ def compute_label_figures(
         unreviewed: by label of the model, the cases without a single human label.
     """
     recalls, precisions = _compute_shares(pairs, "human"), _compute_shares(pairs, "model")
-    return _sort_by_frequency(
-        _build_label_figures(label, precisions.get(label), recalls.get(label), unreviewed)
+    nothing = compute_share(0, 0)
+    shares = {
+        label: (precisions.get(label, nothing), recalls.get(label, nothing))
         for label in matrix.labels
-    )
+    }
+    return _build_label_figures(shares, unreviewed, sum(unreviewed.values()))
 
 
 def compute_lever_label_figures(
@@ -172,15 +174,11 @@ def compute_label_figures_from_counts(
     `unreviewed` is as for `compute_label_figures`.
     """
     both, rows, columns = matrix.table.diagonal(), matrix.table.sum(1), matrix.table.sum(0)
-    return _sort_by_frequency(
-        _build_label_figures(
-            label,
-            compute_share(int(both[index]), int(columns[index])),
-            compute_share(int(both[index]), int(rows[index])),
-            unreviewed,
-        )
-        for index, label in enumerate(matrix.labels)
-    )
+    shares = {
+        label: (compute_share(int(n), int(columns[index])), compute_share(int(n), int(rows[index])))
+        for index, (label, n) in enumerate(zip(matrix.labels, both, strict=True))
+    }
+    return _build_label_figures(shares, unreviewed, sum(unreviewed.values()))
 
 
 def compute_set_label_figures(
@@ -196,11 +194,8 @@ def compute_set_label_figures(
     sides = pairs.select(
         "unit", *(pl.col(name).str.split(SEPARATOR).alias(name) for name in ("human", "model"))
     )
-    return _sort_by_frequency(
-        row
-        for label in order
-        if (row := _compute_set_label(sides, label, unreviewed)).human or row.model
-    )
+    shares = {label: _compute_set_shares(sides, label) for label in order}
+    return _build_label_figures(shares, unreviewed, unreviewed.get("", 0))
 
 
 def compute_set_label_figures_from_counts(
@@ -213,35 +208,23 @@ def compute_set_label_figures_from_counts(
         order, unreviewed: as for `compute_set_label_figures`.
     """
     sides = [counts[name].str.split(SEPARATOR) for name in ("human", "model")]
-    times, rows = counts["n"].to_numpy().astype(np.int64), []
+    times, shares = counts["n"].to_numpy().astype(np.int64), {}
     for label in order:
         has_human, has_model = (side.list.contains(label).to_numpy() for side in sides)
         human, model = (int(times[has_label].sum()) for has_label in (has_human, has_model))
         both = int(times[has_human & has_model].sum())
-        if human or model:
-            others = _split_unreviewed(label, unreviewed)
-            precision, recall = compute_share(both, model), compute_share(both, human)
-            rows.append(_build_label_figures(label, precision, recall, others))
-    return _sort_by_frequency(rows)
+        shares[label] = (compute_share(both, model), compute_share(both, human))
+    return _build_label_figures(shares, unreviewed, unreviewed.get("", 0))
 
 
-def _split_unreviewed(label: str, unreviewed: dict[str, int]) -> dict[str, int]:
-    """Return the cases without a decision by whether the model's set has the label."""
-    missing_as = unreviewed.get(label, 0)
-    return {label: missing_as, "": unreviewed.get("", 0) - missing_as}
-
-
-def _compute_set_label(sides: pl.DataFrame, label: str, unreviewed: dict[str, int]) -> LabelFigures:
+def _compute_set_shares(sides: pl.DataFrame, label: str) -> tuple[Share, Share]:
+    """Return precision and recall of a label of sets."""
     has_human, has_model = (pl.col(side).list.contains(label) for side in ("human", "model"))
     precision, recall = (
         compute_unit_share(sides.filter(basis).select("unit", agrees=other))
         for basis, other in ((has_model, has_human), (has_human, has_model))
     )
-    return _build_label_figures(label, precision, recall, _split_unreviewed(label, unreviewed))
-
-
-def _sort_by_frequency(rows: Iterable[LabelFigures]) -> tuple[LabelFigures, ...]:
-    return tuple(sorted(rows, key=lambda row: (-row.human, -row.model, row.label)))
+    return precision, recall
 
 
 def _compute_shares(pairs: pl.DataFrame, side: str) -> dict[str, Share]:
@@ -251,20 +234,31 @@ def _compute_shares(pairs: pl.DataFrame, side: str) -> dict[str, Share]:
 
 
 def _build_label_figures(
-    label: str, precision: Share | None, recall: Share | None, unreviewed: dict[str, int]
-) -> LabelFigures:
-    precision, recall = precision or compute_share(0, 0), recall or compute_share(0, 0)
-    missing_as, missing = unreviewed.get(label, 0), sum(unreviewed.values())
-    return LabelFigures(
-        label=label,
-        human=recall.n,
-        model=precision.n,
-        both=recall.count,
-        precision=precision,
-        recall=recall,
-        recall_bounds=compute_missing_bounds(recall, missing - missing_as, missing_as),
-        precision_bounds=compute_missing_bounds(precision, missing_as),
-    )
+    shares: Mapping[str, tuple[Share, Share]], unreviewed: Mapping[str, int], missing: int
+) -> tuple[LabelFigures, ...]:
+    """Return the figures of labels in use, the most frequent human label first.
+
+    Args:
+        shares: precision and recall by label.
+        unreviewed: the cases without one human answer that the model gave each label.
+        missing: all cases without one human answer.
+    """
+    figures = [
+        LabelFigures(
+            label=label,
+            human=recall.n,
+            model=precision.n,
+            both=recall.count,
+            precision=precision,
+            recall=recall,
+            recall_bounds=compute_missing_bounds(recall, missing - missing_as, missing_as),
+            precision_bounds=compute_missing_bounds(precision, missing_as),
+        )
+        for label, (precision, recall) in shares.items()
+        for missing_as in [unreviewed.get(label, 0)]
+        if recall.n or precision.n
+    ]
+    return tuple(sorted(figures, key=lambda row: (-row.human, -row.model, row.label)))
 
 
 UNDER, OVER = "under", "over"  # as units are counted

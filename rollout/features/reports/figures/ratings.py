@@ -5,6 +5,7 @@ depend on the number of reviewers. All figures follow from sums over cases, and 
 bootstrap samples of those of units.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -112,31 +113,8 @@ def compute_set_agreement(
         rating_counts - 1, 1
     )
     share = _compute_pair_share(agreeing.astype(np.int64) // 2, pairs // 2, units)
-    return _build_agreement(parts, share, units, int(rating_counts.sum()), distances=distances)
-
-
-def compute_model_set_agreement(
-    values: Ints, model: Ints, distances: Floats, agreements: Floats, units: Ints
-) -> RaterAgreement:
-    """Return the agreement of a model with one random reviewer of each case, on sets.
-
-    Args:
-        values: as for `compute_set_agreement`, each case at least once.
-        model: number of the set that the model gave, shape (cases,).
-        distances, agreements, units: as for `compute_set_agreement`.
-    """
-    rating_counts = values.sum(axis=1)
-    counts = values / rating_counts[:, None]
-    matching = (values * agreements[model]).sum(axis=1)
-    disagreement = 2 * (counts * distances[model]).sum(axis=1)
-    counts[np.arange(len(values)), model] += 1
-    fixed = np.zeros((len(values), FIXED_COLUMNS))
-    fixed[:, CASES], fixed[:, RATINGS] = 1, 2
-    fixed[:, AGREEING_SHARE] = matching / rating_counts
-    fixed[:, DISAGREEMENT] = disagreement
-    parts = np.concatenate([fixed, counts, counts / 2], axis=1)
-    share = _compute_pair_share(matching.astype(np.int64), rating_counts, units)
-    return _build_agreement(parts, share, units, int(rating_counts.sum()), distances=distances)
+    alpha = partial(compute_distance_alphas, distances=distances)
+    return _build_agreement(parts, share, units, int(rating_counts.sum()), alpha)
 
 
 def compute_number_agreement(
@@ -166,11 +144,13 @@ def compute_number_agreement(
         _compute_pair_share(agreeing, pairs, units),
         units,
         int(rating_counts.sum()),
-        numbers=True,
+        compute_number_alphas,
     )
 
 
-def compute_model_agreement(values: Ints, model: Ints, units: Ints) -> RaterAgreement:
+def compute_model_agreement(
+    values: Ints, model: Ints, units: Ints, comparison: tuple[Floats, Floats] | None = None
+) -> RaterAgreement:
     """Return the agreement of a model with one random reviewer of each case.
 
     Args:
@@ -178,25 +158,25 @@ def compute_model_agreement(values: Ints, model: Ints, units: Ints) -> RaterAgre
             at least once.
         model: number of the value that the model gave, shape (cases,).
         units: number of each case's unit.
+        comparison: of sets, their distances and agreements as for `compute_set_agreement`.
     """
-    rating_counts = values.sum(axis=1)
-    cases = np.arange(len(values))
-    matching = values[cases, model] if len(values) else rating_counts
-    rating_shares = values / rating_counts[:, None]
-    counts = rating_shares.copy()
+    cases, rating_counts = np.arange(len(values)), values.sum(axis=1)
+    counts, alpha = values / rating_counts[:, None], compute_alphas
+    if comparison is None:
+        matching = values[cases, model]
+        disagreement = 2 * (1 - matching / rating_counts)
+    else:
+        distances, agreements = comparison
+        matching = (values * agreements[model]).sum(axis=1).astype(np.int64)
+        disagreement = 2 * (counts * distances[model]).sum(axis=1)
+        alpha = partial(compute_distance_alphas, distances=distances)
     counts[cases, model] += 1
-    parts = np.concatenate(
-        [np.zeros((len(rating_counts), FIXED_COLUMNS)), counts, counts / 2], axis=1
-    )
-    parts[:, CASES], parts[:, AGREEING_SHARE], parts[:, RATINGS] = (
-        1,
-        matching / np.maximum(rating_counts, 1),
-        2,
-    )
-    parts[:, DISAGREEMENT] = 2 * (1 - parts[:, AGREEING_SHARE])
-    return _build_agreement(
-        parts, _compute_pair_share(matching, rating_counts, units), units, int(rating_counts.sum())
-    )
+    fixed = np.zeros((len(values), FIXED_COLUMNS))
+    fixed[:, CASES], fixed[:, RATINGS] = 1, 2
+    fixed[:, AGREEING_SHARE], fixed[:, DISAGREEMENT] = matching / rating_counts, disagreement
+    parts = np.concatenate([fixed, counts, counts / 2], axis=1)
+    share = _compute_pair_share(matching, rating_counts, units)
+    return _build_agreement(parts, share, units, int(rating_counts.sum()), alpha)
 
 
 def compute_pair_alpha(human: Ints, model: Ints, units: Ints, labels: int) -> AgreementCoefficient:
@@ -325,14 +305,9 @@ def _build_agreement(
     pairs: Share,
     units: Ints,
     decision_count: int,
-    *,
-    numbers: bool = False,
-    distances: Floats | None = None,
+    alpha: Callable[[Floats], Floats] = compute_alphas,
 ) -> RaterAgreement:
-    n, is_nominal = len(units), not numbers and distances is None
-    figure = compute_number_alphas if numbers else compute_alphas
-    if distances is not None:
-        figure = partial(compute_distance_alphas, distances=distances)
+    n, is_nominal = len(units), alpha is compute_alphas
     bootstrap = _resample_parts(
         *_collapse_rows(_sum_by_unit(parts, units) if _has_bursts(units) else parts)
     )
@@ -343,7 +318,7 @@ def _build_agreement(
         pairs=pairs,
         pairwise=mean_share.rate,
         random=mean_share,
-        alpha=bootstrap.compute_interval(figure, n),
+        alpha=bootstrap.compute_interval(alpha, n),
         ac1=bootstrap.compute_interval(compute_ac1s, n) if is_nominal else None,
         fleiss=bootstrap.compute_interval(compute_fleiss, n) if is_nominal else None,
     )

@@ -20,7 +20,6 @@ from rollout.engine.evidence.picks import parse_number
 from rollout.features.reports.figures.ratings import (
     RaterAgreement,
     compute_model_agreement,
-    compute_model_set_agreement,
     compute_number_agreement,
     compute_rater_agreement,
     compute_set_agreement,
@@ -262,10 +261,9 @@ def _compute_model_agreement(part: MultiReviewedCases, joined: pl.DataFrame) -> 
     answers = joined.unique("case_key", keep="first").sort("case_key")
     codes = _to_int_array(answers.select(_encode_labels("model", labels)).to_series())
     assert cases.to_list() == answers["case_key"].to_list()  # noqa: S101 - one order for both
-    if part.set_lever:
-        comparison = compare_sets(labels.to_list(), part.set_lever.overlap)
-        return compute_model_set_agreement(values, codes, *comparison, units)
-    return compute_model_agreement(values, codes, units)
+    lever = part.set_lever
+    comparison = compare_sets(labels.to_list(), lever.overlap) if lever else None
+    return compute_model_agreement(values, codes, units, comparison)
 
 
 def _count_labels(

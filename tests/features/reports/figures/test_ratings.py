@@ -9,7 +9,6 @@ from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from rollout.features.reports.figures.ratings import (
     compute_model_agreement,
-    compute_model_set_agreement,
     compute_number_agreement,
     compute_pair_alpha,
     compute_rater_agreement,
@@ -234,7 +233,7 @@ def test_a_models_alpha_is_that_of_two_reviewers_when_each_case_has_one():
     one_each, both = np.eye(len(names), dtype=np.int64)[first], values * 0
     np.add.at(both, (units, first), 1)
     np.add.at(both, (units, second), 1)
-    model = compute_model_set_agreement(one_each, second, distances, equal, units)
+    model = compute_model_agreement(one_each, second, units, (distances, equal))
     people = compute_set_agreement(both, distances, equal, units)
     assert model.alpha.value == pytest.approx(people.alpha.value, abs=1e-12)
     assert (model.pairs.count, model.pairs.n) == (people.pairs.count, people.pairs.n)
