@@ -168,6 +168,11 @@ class WeightedShare:
     effective: float | None
     method: str
 
+    def compute_ends(self, level: float) -> tuple[float, float]:
+        """Return the exact interval at a level, of the effective number; (0, 1) without one."""
+        effective = self.effective or 0.0
+        return clopper_pearson((self.rate or 0.0) * effective, effective, level)
+
 
 @dataclass(frozen=True, slots=True)
 class Share(WeightedShare):

@@ -58,7 +58,6 @@ from rollout.kernel.statistics.intervals import (
     ONE_SIDED_METHOD,
     Share,
     WeightedShare,
-    clopper_pearson,
     compute_share,
     compute_unit_share,
     compute_weighted_share,
@@ -164,20 +163,9 @@ class Oversight:
 
 def compute_oversight(inputs: ReportInputs) -> Oversight:
     """Return the stops, incidents and silences of a rollout."""
-    stops = tuple(_list_stops(inputs))
-    return Oversight(
-        stops=stops,
-        last_stop=max((stop.at for stop in stops if not stop.drill), default=None),
-        last_drill=max((stop.at for stop in stops if stop.drill), default=None),
-        incidents=tuple(_list_incidents(inputs)),
-        silences=tuple(_find_silences(inputs)),
-    )
-
-
-def _list_stops(inputs: ReportInputs) -> Iterator[StopFacts]:
     resumed_at = {event.stop: event.at for event in select_events(inputs.events, Resumed)}
-    for event in select_events(inputs.events, Stopped):
-        yield StopFacts(
+    stops = tuple(
+        StopFacts(
             stop=event.stop,
             at=event.at,
             by=event.by,
@@ -186,6 +174,15 @@ def _list_stops(inputs: ReportInputs) -> Iterator[StopFacts]:
             drill=event.drill,
             resumed_at=resumed_at.get(event.stop),
         )
+        for event in select_events(inputs.events, Stopped)
+    )
+    return Oversight(
+        stops=stops,
+        last_stop=max((stop.at for stop in stops if not stop.drill), default=None),
+        last_drill=max((stop.at for stop in stops if stop.drill), default=None),
+        incidents=tuple(_list_incidents(inputs)),
+        silences=tuple(_find_silences(inputs)),
+    )
 
 
 def _list_incidents(inputs: ReportInputs) -> Iterator[IncidentFacts]:
@@ -367,6 +364,7 @@ def _compute_sampling(cases: pl.DataFrame, inputs: ReportInputs) -> Iterator[Cel
         sampled = part.filter("drawn")
         sampled_share = compute_unit_share(part, "drawn")
         planned = float(part["chance"].to_numpy().mean())
+        low, high = sampled_share.compute_ends(OFF_PLAN_LEVEL)
         yield CellSampling(
             site=str(site),
             window=str(window),
@@ -376,15 +374,8 @@ def _compute_sampling(cases: pl.DataFrame, inputs: ReportInputs) -> Iterator[Cel
             drawn=sampled_share,
             judged=compute_unit_share(sampled, "judged"),
             unsampled_decisions=part.filter(~pl.col("drawn") & pl.col("judged")).height,
-            differs_from_plan=_is_off_plan(sampled_share, planned),
+            differs_from_plan=planned != 1 and not low <= planned <= high,
         )
-
-
-def _is_off_plan(share: Share, planned: float) -> bool:
-    if share.rate is None or share.effective is None or planned == 1:
-        return False
-    low, high = clopper_pearson(share.rate * share.effective, share.effective, OFF_PLAN_LEVEL)
-    return not low <= planned <= high
 
 
 def _compute_sampled_agreements(
@@ -405,17 +396,11 @@ def _compute_sampled_agreements(
             version=str(version),
             unweighted=compute_unit_share(part),
             weighted=weighted,
-            differs_at_most=_compute_max_difference(weighted),
+            differs_at_most=None
+            if weighted.effective is None
+            else 1 - weighted.compute_ends(2 * 0.95 - 1)[0],  # one-sided
             method=ONE_SIDED_METHOD,
         )
-
-
-def _compute_max_difference(share: WeightedShare) -> float | None:
-    """Return the one-sided upper bound of the share that differs."""
-    if share.rate is None or share.effective is None:
-        return None
-    low, _ = clopper_pearson(share.rate * share.effective, share.effective, 2 * 0.95 - 1)
-    return 1 - low
 
 
 @dataclass(frozen=True, slots=True)

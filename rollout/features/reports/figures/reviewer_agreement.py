@@ -32,7 +32,6 @@ from rollout.kernel.statistics.differences import build_strata_table, compute_ta
 from rollout.kernel.statistics.intervals import (
     CONFIDENCE_LEVEL,
     Share,
-    clopper_pearson,
     compute_clustered_share,
     compute_share,
     compute_unit_share,
@@ -506,7 +505,7 @@ def _find_standouts(decisions: pl.DataFrame, shares: dict[str, Share]) -> set[st
     return {
         name
         for name, strata in strata_by_name.items()
-        if _is_below(shares[name], 1 - strata.expected_share, level)
+        if shares[name].compute_ends(level)[1] < 1 - strata.expected_share
         and compute_tail_chance(strata) < (1 - level) / 2
     }
 
@@ -526,10 +525,3 @@ def _count_with_others(decisions: pl.DataFrame) -> pl.DataFrame:
         .sort("reviewer", *cell)
         .with_columns(pl.col(STRATA_COLUMNS).cast(pl.Int64))
     )
-
-
-def _is_below(share: Share, expected: float, level: float) -> bool:
-    if share.rate is None or share.effective is None:
-        return False
-    _, high = clopper_pearson(share.rate * share.effective, share.effective, level)
-    return high < expected
