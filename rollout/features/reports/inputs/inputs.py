@@ -8,14 +8,12 @@ The stage history of a cell has its grants at the end.
 Changes in action frequency compare the model with humans on the same cases.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -31,11 +29,16 @@ from rollout.engine.evidence.stage_history import (
     build_stage_shares,
     draw_buckets,
 )
+from rollout.engine.evidence.stored_units import FirstValues
 from rollout.engine.evidence.tallied_units import fill_attribute_values
+from rollout.engine.ledger.ledger import CanonicalRow
+from rollout.engine.records.records import BaselineCount
+from rollout.engine.records.reviews import CleaningChoice
 from rollout.features.reports.inputs.cell_facts import CellStages, GrantFacts, StageInterval
 from rollout.features.reports.inputs.evidence_inputs import EvidenceInputs
 from rollout.features.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
 from rollout.features.reports.inputs.pictures import MediaFinder, find_no_media
+from rollout.kernel.arrays import Bools, Ints
 from rollout.kernel.calendar.instants import (
     SHADOW,
     Cell,
@@ -44,27 +47,16 @@ from rollout.kernel.calendar.instants import (
     to_instant,
     to_micros,
 )
+from rollout.kernel.policy.evidence_sources import RegisteredUnits
 from rollout.kernel.policy.familiarity import FamiliarityRule, decode_unit_values, format_value
+from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.evidence import compute_paired_log_e
 from rollout.kernel.statistics.intervals import (
     PairedChange,
     compute_case_difference_number,
     compute_paired_change,
 )
-from rollout.kernel.units import CASELESS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from rollout.engine.evidence.stored_units import FirstValues
-    from rollout.engine.ledger.ledger import CanonicalRow
-    from rollout.engine.records.records import BaselineCount
-    from rollout.engine.records.reviews import CleaningChoice
-    from rollout.kernel.arrays import Bools, Ints
-    from rollout.kernel.policy.evidence_sources import RegisteredUnits
-    from rollout.kernel.policy.policy import Policy
-    from rollout.kernel.units import Lever
-
+from rollout.kernel.units import CASELESS, Lever
 
 LATE_UNIT_SCHEMA = {"unit": pl.String(), "version": pl.String()}
 ACTION_SCHEMA = {
@@ -170,7 +162,7 @@ class ReportInputs(EvidenceInputs):
     product: str = ""
     media: MediaFinder = find_no_media
     chosen_sources: tuple[str, ...] = ()
-    whole_cells: ReportInputs | None = None
+    whole_cells: "ReportInputs | None" = None
     made_at: datetime | None = None
     counted_until: datetime | None = None
     closes_at: datetime | None = None

@@ -9,10 +9,8 @@ figures, agreement of cells and kappas are sums over these counts, for the pairs
 file with ten million pairs, or of the store.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -29,6 +27,7 @@ from rollout.engine.evidence.units import UNLISTED
 from rollout.engine.records.reviews import MAX_LISTED
 from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, KEY_COLUMNS
 from rollout.kernel.arrays import nw
+from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import (
     AGREE,
     FAILED,
@@ -36,15 +35,11 @@ from rollout.kernel.units import (
     PAIR_SIGN,
     SEPARATOR,
     WHOLE_UNIT,
+    Lever,
+    Number,
     do_sets_agree,
     is_label_set,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rollout.kernel.policy.policy import Policy
-    from rollout.kernel.units import Lever, Number
 
 MIN_PROBABILITY = 1e-6  # lower limit: records have at most six digits
 UNASSISTED_EXPOSURES = ("blind", "unknown")
