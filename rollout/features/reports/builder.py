@@ -323,7 +323,15 @@ class ReportScheduler:
             at,
         )
         for report_job in report_jobs:
-            if self._claim(state.rollout, report_job, at):
+            with self._service.database.begin_write() as transaction:
+                is_claimed = ReportRuns(transaction, state.rollout).claim(
+                    report_job.run_name,
+                    report_job.run_mark,
+                    owner=self._owner,
+                    at=at,
+                    stale_after=CLAIM_TIMEOUT,
+                )
+            if is_claimed:
                 faults.reach_point("report.claimed")
                 self._run_job(state.rollout, report_job)
 
@@ -334,16 +342,6 @@ class ReportScheduler:
         with self._service.database.begin_write() as transaction:
             for report_name in new_reports:
                 ReportRuns(transaction, rollout).start(report_name, to_instant_micros(at), at=at)
-
-    def _claim(self, rollout: Rollout, report_job: ReportJob, at: datetime) -> bool:
-        with self._service.database.begin_write() as transaction:
-            return ReportRuns(transaction, rollout).claim(
-                report_job.run_name,
-                report_job.run_mark,
-                owner=self._owner,
-                at=at,
-                stale_after=CLAIM_TIMEOUT,
-            )
 
     def _run_job(self, rollout: Rollout, report_job: ReportJob) -> None:
         at = self._service.clock.now()

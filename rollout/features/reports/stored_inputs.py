@@ -325,7 +325,11 @@ def load_report_inputs(
     units, late_units = drop_late_decisions(
         record_inputs.units.filter(is_counted),
         missing_units,
-        _iterate_definitions(policy, history),
+        (
+            (cell.site, cell.window, definition)
+            for cell in policy.cells
+            for definition in history.find_equivalent_definitions(cell)
+        ),
     )
     return ReportInputs(
         policy=policy,
@@ -484,13 +488,6 @@ def _load_counted_evidence(
     keys = sorted(key for key in {*units, *granted_keys, *outcome_keys} if key[1] in scope.versions)
     views = {key: _build_evidence_view(key, units, feeds, ledger_inputs) for key in keys}
     return views, missing_units, units.first_values
-
-
-def _iterate_definitions(policy: Policy, history: RolloutHistory) -> Iterator[tuple[str, str, str]]:
-    """Yield site, window and each definition whose units the policy in force can use."""
-    for cell in policy.cells:
-        for definition in history.find_equivalent_definitions(cell):
-            yield (cell.site, cell.window, definition)
 
 
 def _build_evidence_view(

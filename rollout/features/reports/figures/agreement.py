@@ -226,9 +226,6 @@ def _sum_pairs(times: Ints, human: Ints, model: Ints, distances: Floats) -> Floa
     return sums
 
 
-BASIS = "cases with exactly one distinct blind human label"
-NUMBER_BASIS = "cases whose blind human numbers lie within the tolerance of each other"
-SET_BASIS = "cases with exactly one distinct blind human set of labels"
 FIRST_DAY_HOUR, LAST_DAY_HOUR = 6, 17  # hours of the day as written, inclusive
 
 
@@ -318,9 +315,11 @@ def _compute_agreement(
         if matrix
         else (None, None)
     )
+    day = pl.col("hour_written").is_between(FIRST_DAY_HOUR, LAST_DAY_HOUR)
+    part = pl.when(day).then(pl.lit("day")).when(~day).then(pl.lit("night"))
     slice_by = partial(
         compute_slices,
-        _add_day_or_night(version_pairs),
+        version_pairs.with_columns(part=part),
         has_labels=has_labels,
         largest_cost=policy.largest_cost if lever is None else lever.largest_cost,
     )
@@ -359,8 +358,9 @@ def _compute_agreement(
 
 def _describe_basis(lever: Lever | None) -> str:
     if lever is not None and lever.number is not None:
-        return NUMBER_BASIS
-    return SET_BASIS if lever is not None and lever.many else BASIS
+        return "cases whose blind human numbers lie within the tolerance of each other"
+    answer = "set of labels" if lever is not None and lever.many else "label"
+    return f"cases with exactly one distinct blind human {answer}"
 
 
 def _compute_alpha(
@@ -432,13 +432,6 @@ def compute_slice_kappa(pairs: pl.DataFrame) -> float | None:
     """Return kappa of labels; None without pairs, and with rare labels."""
     table = build_matrix(pairs, ()).table
     return None if find_rare_labels(table) else compute_kappa(table)
-
-
-def _add_day_or_night(pairs: pl.DataFrame) -> pl.DataFrame:
-    day = pl.col("hour_written").is_between(FIRST_DAY_HOUR, LAST_DAY_HOUR)
-    return pairs.with_columns(
-        part=pl.when(day).then(pl.lit("day")).when(~day).then(pl.lit("night"))
-    )
 
 
 def _count_unreviewed(

@@ -5,10 +5,9 @@ units. The test for an unchanged mix is for reports only: with a baseline
 of 2,000 cases and no change it rejects within 20,000 cases in 54 of 100 rollouts.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from math import sqrt
 
 import numpy as np
@@ -31,7 +30,6 @@ from rollout.kernel.statistics.intervals import NO_DATA, Share
 from rollout.kernel.units import EMPTY_SET, Lever, split_label_set
 
 HUMANS, ACTUAL = "human", "taken"
-CELL_WEIGHTED_METHOD = "Agresti–Caffo cell by cell, each as heavy as its cases now, 95 %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +138,16 @@ def _compute_side_changes(
 def _compute_cell_change(
     lever: Lever, side: str, baselines: Sequence[BaselineCount], actions: pl.DataFrame
 ) -> BaselineChange:
-    list_parts = partial(_list_parts, lever)
     baseline_counts = _build_count_table(
         (
             (f"{baseline.since:%Y%m%d%H%M%S} {baseline.until}", baseline.action, baseline.n)
             for baseline in baselines
         ),
-        list_parts,
+        lever,
     )
     days = actions.group_by("day", "action").len().sort("day", "action")
     current_counts = _build_count_table(
-        ((str(day), action, n) for day, action, n in days.iter_rows()), list_parts
+        ((str(day), action, n) for day, action, n in days.iter_rows()), lever
     )
     names = _order_actions(lever, {*baseline_counts[0], *current_counts[0]})
     first_cases = actions.sort("case_key").unique("unit", keep="first")
@@ -171,7 +168,6 @@ def _compute_cell_change(
 
 
 CountTable = tuple[Mapping[str, Floats], Floats]
-PartLister = Callable[[str], Sequence[str]]
 
 
 def _list_parts(lever: Lever, action: str) -> Sequence[str]:
@@ -181,7 +177,7 @@ def _list_parts(lever: Lever, action: str) -> Sequence[str]:
     return sorted(split_label_set(action)) or (EMPTY_SET,)
 
 
-def _build_count_table(rows: Iterator[tuple[str, str, int]], list_parts: PartLister) -> CountTable:
+def _build_count_table(rows: Iterator[tuple[str, str, int]], lever: Lever) -> CountTable:
     """Return counts by action, or label of sets, and span, and the cases of each span."""
     entries = list(rows)
     spans = {span: index for index, span in enumerate(sorted({span for span, _, _ in entries}))}
@@ -189,7 +185,7 @@ def _build_count_table(rows: Iterator[tuple[str, str, int]], list_parts: PartLis
     totals = np.zeros(len(spans))
     for span, action, n in entries:
         totals[spans[span]] += n
-        for part in list_parts(action):
+        for part in _list_parts(lever, action):
             counts.setdefault(part, np.zeros(len(spans)))[spans[span]] += n
     return counts, totals
 
@@ -284,7 +280,9 @@ def _sum_action(name: str, cells: Sequence[BaselineChange]) -> BaselineActionCha
         per_100=gap if measured else None,
         low=gap - half_width if measured else None,
         high=gap + half_width if measured else None,
-        method=CELL_WEIGHTED_METHOD if measured else (refused or parts)[0].method,
+        method="Agresti–Caffo cell by cell, each as heavy as its cases now, 95 %"
+        if measured
+        else (refused or parts)[0].method,
     )
     actions = [action for cell in cells for action in cell.actions if action.action == name]
     return BaselineActionChange(

@@ -255,11 +255,12 @@ def _compute_calibration(
     correct_share = compute_unit_share(with_confidence, "right")
     curve = compute_risk_curve(confidence, right, correct_share.effective_number.share)
     threshold = find_risk_threshold(policy, lever)
+    lack = NO_CONFIDENCES if with_confidence.is_empty() else ""
     return Calibration(
         version=version,
         lever=lever.id,
         reference=reference,
-        missing_data=_describe_missing_data(answers, with_confidence),
+        missing_data=NO_PAIRS if answers.is_empty() else lack,
         n=with_confidence.height,
         without_confidence=answers.height - with_confidence.height,
         mean_confidence=float(confidence.mean()) if with_confidence.height else None,
@@ -276,12 +277,6 @@ def _compute_calibration(
             [point for point in curve if threshold is not None and point.at_most <= threshold]
         ),
     )
-
-
-def _describe_missing_data(answers: pl.DataFrame, with_confidence: pl.DataFrame) -> str:
-    if answers.is_empty():
-        return NO_PAIRS
-    return NO_CONFIDENCES if with_confidence.is_empty() else ""
 
 
 def _find_widest_point(points: list[CoveragePoint]) -> CoveragePoint | None:

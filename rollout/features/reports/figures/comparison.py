@@ -406,7 +406,11 @@ def _compute_comparison(
     answered = part.with_columns(pl.col("model").fill_null(FAILED))
     unreviewed = answered.filter(pl.col("human").is_null())
     reviewed = _add_costs(answered.filter(pl.col("human").is_not_null()), lever)
-    agreement = _compute_agreement(reviewed)
+    n, agreeing = (
+        int(reviewed[COUNT_COLUMN].sum()),
+        reviewed.filter(pl.col("human") == pl.col("model")),
+    )
+    agreement = compute_share(int(agreeing[COUNT_COLUMN].sum()), n)
     unreviewed_count = int(unreviewed[COUNT_COLUMN].sum())
     matrix = (
         build_matrix_from_counts(
@@ -427,7 +431,9 @@ def _compute_comparison(
         bounds=compute_missing_bounds(agreement, unreviewed_count),
         kappa=kappa,
         ac1=ac1,
-        cost=_compute_mean_cost(reviewed),
+        cost=float((reviewed["cost"] * reviewed[COUNT_COLUMN]).sum()) / n
+        if n and "cost" in reviewed.columns
+        else None,
         labels=compute_label_figures_from_counts(
             matrix,
             dict(
@@ -462,20 +468,6 @@ def _add_costs(reviewed: pl.DataFrame, lever: Lever | None) -> pl.DataFrame:
     return reviewed.join(costs, on=["human", "model"], how="left").sort(
         KEY_COLUMNS, nulls_last=True
     )  # a fixed order makes sums of costs reproducible to the last digit
-
-
-def _compute_agreement(reviewed: pl.DataFrame) -> Share:
-    agreeing = reviewed.filter(pl.col("human") == pl.col("model"))
-    return compute_share(int(agreeing[COUNT_COLUMN].sum()), int(reviewed[COUNT_COLUMN].sum()))
-
-
-def _compute_mean_cost(reviewed: pl.DataFrame) -> float | None:
-    n = int(reviewed[COUNT_COLUMN].sum())
-    return (
-        float((reviewed["cost"] * reviewed[COUNT_COLUMN]).sum()) / n
-        if n and "cost" in reviewed.columns
-        else None
-    )
 
 
 def _compute_cells(reviewed: pl.DataFrame, *, has_labels: bool) -> Iterator[CellAgreement]:

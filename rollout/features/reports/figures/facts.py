@@ -4,7 +4,7 @@ Pending reviews and the last activity of each site are those when a report is ma
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -348,7 +348,8 @@ class PendingWork:
 
 def compute_pending_work(inputs: ReportInputs) -> PendingWork:
     """Return the pending reviews and site activity; empty for a replay."""
-    sites = inputs.pending_reviews
+    sites, last = inputs.pending_reviews, inputs.last_activity
+    activities = [SiteActivity(site.id, last.get(site.id)) for site in inputs.policy.sites]
     return PendingWork(
         live=inputs.is_live,
         open=sum(site.open for site in sites),
@@ -356,17 +357,11 @@ def compute_pending_work(inputs: ReportInputs) -> PendingWork:
         expiring=sum(site.expiring for site in sites),
         oldest=min((site.oldest for site in sites if site.oldest), default=None),
         sites=tuple(sites),
-        site_activities=tuple(_list_site_activity(inputs)) if inputs.is_live else (),
-    )
-
-
-def _list_site_activity(inputs: ReportInputs) -> Iterator[SiteActivity]:
-    sites = [site.id for site in inputs.policy.sites]
-    yield from (SiteActivity(site, None) for site in sites if site not in inputs.last_activity)
-    active = [site for site in sites if site in inputs.last_activity]
-    yield from (
-        SiteActivity(site, inputs.last_activity[site])
-        for site in sorted(active, key=lambda site: inputs.last_activity[site])
+        site_activities=tuple(  # silent sites first
+            sorted(activities, key=lambda item: (item.site in last, last.get(item.site)))
+        )
+        if inputs.is_live
+        else (),
     )
 
 

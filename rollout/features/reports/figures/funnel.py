@@ -51,7 +51,6 @@ EXPOSURE_UNKNOWN = "exposure unknown"
 UNSURE = "reviewer unsure"
 LATE = "decided after the grace"
 ARRIVED_LATE = "arrived after the unit closed"
-NO_MAJORITY = "no majority of the requested decisions"
 COLUMNS = ("version", "site", "window", "unit", "reason")
 
 
@@ -113,7 +112,7 @@ def _choose_reason(policy: Policy) -> pl.Expr:
         .when(~pl.col("unseen")).then(pl.lit(ONLY_ASSISTED))
         .when(~pl.col("sure")).then(pl.lit(UNSURE))
         .when(is_single & (stated <= pl.col("slot"))).then(pl.lit(ARRIVED_LATE))
-        .otherwise(pl.lit(LATE if is_single else NO_MAJORITY))
+        .otherwise(pl.lit(LATE if is_single else "no majority of the requested decisions"))
     )  # fmt: skip
 
 
@@ -153,7 +152,6 @@ def _summarize_decisions(
     )
 
 
-OTHER_CASE_PICKED = "another case of the unit was sampled"
 OUTSIDE_WINDOWS = "outside every window"
 NO_PREDICTION = "no prediction by this version"
 DRAWN_STEP = "in shadow, or sampled for a blind review or an audit"
@@ -287,7 +285,7 @@ def _compute_funnel(inputs: ReportInputs, version: str, missing_units: pl.DataFr
         FunnelStep(
             "units, each counted once",
             units,
-            _drop_zeros({OTHER_CASE_PICKED: cases.height - units}),
+            _drop_zeros({"another case of the unit was sampled": cases.height - units}),
         ),
         FunnelStep(
             "with a prediction",

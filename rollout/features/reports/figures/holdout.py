@@ -223,8 +223,6 @@ REQUIRED_LOG_E = -log(0.05)
 look."""
 
 NO_OUTCOME = "nothing known"  # a case without an outcome
-ANY_NUMBER = "a number"  # numbers are not compared with each other
-NO_ANSWER = "no answer"
 SHARE_LEVEL = 0.999  # level of the interval that must contain the planned share
 METHOD = "a mixture over Dirichlet concentrations, valid at every look"
 
@@ -378,8 +376,8 @@ def _build_unit_outcomes(
     answer = pl.coalesce("said", by_model)
     actions = {label: lever.find_action(label) or OTHER_ACTION for label in lever.labels}
     action = answer.replace_strict(actions, default=OTHER_ACTION, return_dtype=pl.String)
-    fallback = lever.unanswered or NO_ANSWER
-    outcome = pl.col("known") if lever.number is None else pl.lit(ANY_NUMBER)
+    fallback = lever.unanswered or "no answer"
+    outcome = pl.col("known") if lever.number is None else pl.lit("a number")
     return joined.with_columns(
         known=pl.when(pl.col("known").is_null()).then(pl.lit(NO_OUTCOME)).otherwise(outcome),
         action=pl.when(answer.is_null()).then(pl.lit(fallback)).otherwise(action),

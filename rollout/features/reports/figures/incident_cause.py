@@ -170,7 +170,13 @@ def find_incident_cause(units: JudgedUnits, opened: int, *, limit: int = 50) -> 
         *(before, during, after, _count_differing(units, is_since)),
         search,
         findings,
-        tuple(_build_new_value(since, *new_value) for new_value in new_values),
+        tuple(
+            NewCaseValue(
+                key[1], value, _count_differing(since, has_it), _count_differing(since, ~has_it)
+            )
+            for key, value in new_values
+            for has_it in [since.find_with(key, value)]
+        ),
         standout,
     )
 
@@ -239,13 +245,6 @@ def _list_new_values(units: JudgedUnits, change: int) -> list[ValueKey]:
         ]
     candidates.sort(key=lambda item: (-item[0], item[1:]))
     return [(key, value) for _, key, value in candidates[:MAX_NEW_VALUES]]
-
-
-def _build_new_value(since: JudgedUnits, key: KindKey, value: str) -> NewCaseValue:
-    has_value = since.find_with(key, value)
-    return NewCaseValue(
-        key[1], value, _count_differing(since, has_value), _count_differing(since, ~has_value)
-    )
 
 
 def _build_finding(

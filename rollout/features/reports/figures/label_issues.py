@@ -274,14 +274,6 @@ def _compare_choice(lever: Lever, choice: CleaningChoice, model: str) -> bool | 
 SCHEMA = "rollout-training/1"
 FORMATS = ("jsonl", "csv", "parquet")
 ROWS_PER_CHUNK = 5_000
-EMPTY_ROWS = pl.DataFrame(schema=TRAINING_SCHEMA)
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.6fZ"
-
-NO_LABEL = "no label"
-DROPPED = "dropped"
-SOURCE_NOT_REQUESTED = "not asked for"
-OPEN_FOR_REVIEW = "open for review"
-"""Reasons why a case and lever has no row."""
 
 
 @dataclass(frozen=True)
@@ -356,14 +348,15 @@ def _to_datetime(value: object) -> datetime | None:
 def _count_excluded(
     labelled_rows: pl.DataFrame, sources: Sequence[str], withheld_count: int
 ) -> dict[str, int]:
+    """Return why cases and levers have no row, without reasons that have none."""
     is_dropped = pl.col("cleaned").fill_null("") == DROP
     has_no_label = pl.col("label").is_null()
     is_other_source = ~is_dropped & ~has_no_label & ~pl.col("source").is_in(list(sources))
     counts = {
-        NO_LABEL: labelled_rows.filter(has_no_label & ~is_dropped).height,
-        DROPPED: labelled_rows.filter(is_dropped).height,
-        SOURCE_NOT_REQUESTED: labelled_rows.filter(is_other_source).height,
-        OPEN_FOR_REVIEW: withheld_count,
+        "no label": labelled_rows.filter(has_no_label & ~is_dropped).height,
+        "dropped": labelled_rows.filter(is_dropped).height,
+        "not asked for": labelled_rows.filter(is_other_source).height,
+        "open for review": withheld_count,
     }
     return {reason: n for reason, n in counts.items() if n}
 
@@ -380,7 +373,7 @@ def format_lines(rows: pl.DataFrame) -> Iterator[bytes]:
 
 def _format_times(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(*TRAINING_SCHEMA).with_columns(
-        pl.col("occurred_at").dt.strftime(TIME_FORMAT)
+        pl.col("occurred_at").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
     )
 
 
@@ -461,7 +454,8 @@ def _read_frame(file: Path, file_format: str) -> pl.DataFrame:
         frame = pl.read_csv(file, infer_schema=False)
     else:
         rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line]
-        frame = pl.DataFrame(rows, infer_schema_length=None) if rows else EMPTY_ROWS
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        frame = frame if rows else pl.DataFrame(schema=TRAINING_SCHEMA)
     if "occurred_at" in frame.columns and frame.schema["occurred_at"] == pl.String:
         frame = frame.with_columns(
             pl.col("occurred_at").str.to_datetime("%+", time_unit="us", time_zone="UTC")

@@ -260,13 +260,6 @@ ASSIGNMENT_SCHEMA = {
 }
 """Columns of assignments: the acting version and the decider; `share` is the audit share of an
 audited case, null for all others."""
-
-CHOICE_SCHEMA = {
-    "case_key": pl.String,
-    "lever": pl.String,
-    "choice": pl.String,
-    "better": pl.String,
-}
 SOURCE_BY_EXPOSURE = {
     "blind": BLIND,
     "assisted": ASSISTED,
@@ -329,15 +322,14 @@ def build_labelled_rows(
     facts = records.cases.join(
         windows.select("case_key", "window"), on="case_key", how="left"
     ).select("case_key", "site", "window", "occurred_at", "episode")
-    choice_frame = _build_choice_frame(choices)
     parts = [
-        _apply_choices(
-            _build_lever_rows(records, policy, lever.id, facts, assignments), choice_frame
-        ).with_columns(place=pl.lit(index))
+        _build_lever_rows(records, policy, lever.id, facts, assignments).with_columns(
+            place=pl.lit(index)
+        )
         for index, lever in enumerate(policy.levers)
     ]
     return (
-        pl.concat(parts)
+        _apply_choices(pl.concat(parts), choices)
         .sort("case_key", "place")
         .select(*TRAINING_SCHEMA)
         .cast(pl.Schema(TRAINING_SCHEMA))
@@ -399,19 +391,16 @@ def find_human_labels(records: RecordFrames, column: str, *, outside_blind: bool
     return ordered.unique("case_key", keep="first").select("case_key", "said", "seen")
 
 
-def _build_choice_frame(choices: Iterable[CleaningChoice]) -> pl.DataFrame:
-    rows = [
+def _apply_choices(rows: pl.DataFrame, choices: Iterable[CleaningChoice]) -> pl.DataFrame:
+    """Return the rows with cleaning choices; a new label counts as assisted."""
+    final_choices = [
         (choice.key, choice.lever, choice.choice, choice.label)
         for choice in find_final_choices(choices).values()
     ]
-    return pl.DataFrame(rows, schema=CHOICE_SCHEMA, orient="row")
-
-
-def _apply_choices(rows: pl.DataFrame, choices: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with cleaning choices; a new label counts as assisted."""
-    joined = rows.join(choices, on=["case_key", "lever"], how="left")
+    schema = dict.fromkeys(("case_key", "lever", "choice", "better"), pl.String)
+    frame = pl.DataFrame(final_choices, schema=schema, orient="row")
     is_relabelled = pl.col("choice") == RELABEL
-    return joined.with_columns(
+    return rows.join(frame, on=["case_key", "lever"], how="left").with_columns(
         label=pl.when(is_relabelled).then("better").otherwise("label"),
         source=pl.when(is_relabelled).then(pl.lit(ASSISTED)).otherwise("source"),
         cleaned="choice",

@@ -270,10 +270,9 @@ def _describe_limits(policy: Policy) -> tuple[str, ...]:
             lines.append(
                 f"at most {format_quantity(policy.waves.at_once, 'cell')} widened within {settle}"
             )
-    lines += [
-        f"nothing widens {_describe_freeze_hours(freeze.hours)} ({freeze.reason})"
-        for freeze in policy.freezes
-    ]
+    for freeze in policy.freezes:
+        when = "on public holidays" if freeze.hours == "PH" else f"during {freeze.hours}"
+        lines.append(f"nothing widens {when} ({freeze.reason})")
     return tuple(lines)
 
 
@@ -282,10 +281,6 @@ def _describe_hours(window: Window, *, is_first: bool) -> str:
     if is_always_open(window.hours):
         return "at all times" if is_first else "all other times"
     return window.hours
-
-
-def _describe_freeze_hours(hours: str) -> str:
-    return "on public holidays" if hours == "PH" else f"during {hours}"
 
 
 def describe_promises(policy: Policy) -> tuple[str, ...]:

@@ -342,10 +342,6 @@ def compute_median_time(ordered: list[float]) -> Estimate:
 DAY = 86_400_000_000  # microseconds
 CHECK_RISK = 0.05  # chance that a reviewer's bound is ever below the true share
 ANYTIME_METHOD = "mixture e-value, one-sided, at every look, 95 %"
-GOLD_CASES = "known cases"
-HASTY_DECISIONS = "hasty"
-SAME_ANSWER = "same answer"
-"""Signs that a reviewer stands out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,9 +439,9 @@ def compute_review_quality(inputs: ReportInputs, cases: pl.DataFrame) -> ReviewQ
         blind, assisted = decision_counts.get(name, (0, 0))
         run = runs.get(name, NO_RUN)
         signs = {
-            GOLD_CASES: _is_clearly_more(gold_errors, gold_cases, name, level),
-            HASTY_DECISIONS: _is_clearly_more(hasty_counts, hasty, name, level),
-            SAME_ANSWER: run.chance is not None and run.chance < 1 - level,
+            "known cases": _is_clearly_more(gold_errors, gold_cases, name, level),
+            "hasty": _is_clearly_more(hasty_counts, hasty, name, level),
+            "same answer": run.chance is not None and run.chance < 1 - level,
         }
         reviewers.append(
             ReviewerHabits(

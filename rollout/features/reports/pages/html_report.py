@@ -96,11 +96,6 @@ def _label_row(row: str, columns: list[str]) -> str:
 
 
 MAX_ROWS = 60  # of one table; report.json has all
-FIRST_LOSSES = 5
-COLUMN_WIDTH = 96  # pixels of a timeline that are chosen at once
-OPEN_CELLS = 10  # of the operator's table; the others are one fold deeper
-OPEN_ACTIONS = 8  # of the operator's table: the largest changes; the others are one fold deeper
-INSTALL = format_install("charts")
 
 
 def format_page(body: Mapping[str, Any], report_format: str, view: str | None) -> str:
@@ -143,12 +138,12 @@ def render_html_report(
             headline=format_headline(facts),
             next_line=_describe_next(facts),
             cells=list(build_cell_rows(facts))[:MAX_ROWS],
-            open_cells=OPEN_CELLS,
-            open_actions=OPEN_ACTIONS,
+            open_cells=10,  # of the operator's table; the others are one fold deeper
+            open_actions=8,  # the largest changes; the others are one fold deeper
             more_cells=max(0, len(facts.stages) - MAX_ROWS),
             timeline=[event for event in facts.events if is_in_timeline(event)],
             timeline_views=[
-                build_timeline_view(timeline, f"tl{number}", COLUMN_WIDTH)
+                build_timeline_view(timeline, f"tl{number}", column_width=96)
                 for number, timeline in enumerate(facts.cell_timelines, start=1)
             ],
             max_courses=MAX_COURSES,
@@ -161,9 +156,9 @@ def render_html_report(
             hidden=[item for item in facts.visible_agreements if item.sampled.n < item.all.n],
             plain_rules=select_naive_openings(facts),
             span=format_span(facts.identity),
-            loss_count=FIRST_LOSSES,
+            loss_count=5,
             most=MAX_ROWS,
-            install=INSTALL,
+            install=format_install("charts"),
             condition_terms=explain_conditions(evidence.gate for evidence in facts.evidence),
         )
     )

@@ -29,7 +29,7 @@ from rollout.engine.words.formatting import (
     format_quantity,
 )
 from rollout.features.reports.figures.agreement import NumberAgreement, NumberDifferences
-from rollout.features.reports.figures.incident_cause import CoursePoint, DetectorCourse
+from rollout.features.reports.figures.incident_cause import DetectorCourse
 from rollout.kernel.units import Margin
 
 _FIRST_SLOT = 987_100_000  # numbers from here on are slots: no size of a chart is as large
@@ -457,7 +457,16 @@ def build_detector_view(course: DetectorCourse, zone: str, prefix: str) -> Detec
         )
         for size, name in ((WIDE, "w"), (NARROW, "n"))
     )
-    return DetectorView(wide, narrow, text, tuple(map(_build_row, course.points)))
+    rows = (
+        (
+            point.at,
+            format_count(point.records),
+            format_count(point.against),
+            format_evidence(point.log_value),
+        )
+        for point in course.points
+    )
+    return DetectorView(wide, narrow, text, tuple(rows))
 
 
 def _describe_course(course: DetectorCourse) -> str:
@@ -484,15 +493,6 @@ def format_evidence(log_value: float) -> str:
     power = floor(log_value / LN_10)
     digits = f"{10 ** (log_value / LN_10 - power):.2f}"
     return f"{digits}{NO_BREAK_SPACE}×{NO_BREAK_SPACE}10^{power}"
-
-
-def _build_row(point: CoursePoint) -> tuple[datetime, str, str, str]:
-    return (
-        point.at,
-        format_count(point.records),
-        format_count(point.against),
-        format_evidence(point.log_value),
-    )
 
 
 def _draw_course(

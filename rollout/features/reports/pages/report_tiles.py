@@ -40,7 +40,6 @@ from rollout.features.reports.pages.summary import (
     select_agreements,
 )
 from rollout.kernel.calendar.instants import SHADOW
-from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.statistics.intervals import Share
 
@@ -415,9 +414,6 @@ def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int
     bound = format_bound_value(path.measure, path.bound[-1], path.threshold, at_least=path.at_least)
     sign = "≥" if path.at_least else "≤"
     estimate = format_estimate(path.measure, path.estimate[-1])
-    return estimate, path.n[-1], f"{sign} {bound}", _format_threshold(path)
-
-
-def _format_threshold(path: EvidenceSeries) -> str:
-    prefix = "" if MEASURES[path.measure].covers_all_labels else f"{path.measure} "
-    return f"{prefix}threshold {format_threshold(path.measure, path.threshold)}"
+    name = "" if MEASURES[path.measure].covers_all_labels else f"{path.measure} "
+    threshold = f"{name}threshold {format_threshold(path.measure, path.threshold)}"
+    return estimate, path.n[-1], f"{sign} {bound}", threshold

@@ -222,13 +222,20 @@ class MeasuredGain(Protocol):
     """What a version brought, as far as a summary reads it."""
 
     @property
-    def outcome(self) -> str: ...  # noqa: D102
+    def outcome(self) -> str:
+        """Return the name of the outcome."""
+
     @property
-    def gain(self) -> float | None: ...  # noqa: D102
+    def gain(self) -> float | None:
+        """Return the estimate, in the unit of the outcome."""
+
     @property
-    def lower(self) -> float: ...  # noqa: D102
+    def lower(self) -> float:
+        """Return the lower end of its interval."""
+
     @property
-    def upper(self) -> float: ...  # noqa: D102
+    def upper(self) -> float:
+        """Return the upper end of its interval."""
 
 
 def summarize_gains(gains: Iterable[MeasuredGain]) -> Iterator[str]:

@@ -57,7 +57,6 @@ from rollout.features.reports.figures.funnel import (
 from rollout.features.reports.figures.review_plan import (
     HOPELESS_CHANCE,
     CellReviewPlan,
-    ChangedSetting,
     Outlook,
     ReviewChange,
     ReviewPlan,
@@ -327,7 +326,8 @@ def _render_timeline(facts: ReportFacts, width: int) -> Iterator[str]:
 
 def _render_cells(facts: ReportFacts, width: int) -> Iterator[str]:
     """Yield the leading version and next step of each cell; equal cells share a line."""
-    rows = list(_list_leading_evidence(facts))
+    leading = (find_leading_evidence(facts, cell) for cell in facts.stages)
+    rows = [row for row in leading if row is not None and row.closed_units]
     groups = _group_equal_cells(rows)
     for group in groups[:MAX_ROWS]:
         first = group[0]
@@ -383,13 +383,6 @@ def _name_cells(group: Sequence[EvidenceFacts], total: int) -> str:
         return f"All {format_count(total)} cells"
     names = [row.cell_name for row in group]
     return names[0] if len(names) == 1 else f"{format_count(len(names))} cells ({', '.join(names)})"
-
-
-def _list_leading_evidence(facts: ReportFacts) -> Iterator[EvidenceFacts]:
-    for cell in facts.stages:
-        leading = find_leading_evidence(facts, cell)
-        if leading is not None and leading.closed_units:
-            yield leading
 
 
 def _describe_file(file: FileRowCounts) -> str:
@@ -448,10 +441,6 @@ OUTLOOK_TEXTS: Final[dict[Outlook, str]] = {
     "hopeless": "hopeless",
     "waits": "needs no review",
     "no data": "no data",
-}
-SETTING_TEXTS: Final[dict[ChangedSetting, str]] = {
-    "blind share": "a blind share",
-    "planted cases": "planted cases",
 }
 SLOW_DAYS: Final = 365
 """Days beyond which a cell that opens at the present rate isn't called on course."""
@@ -548,7 +537,7 @@ def describe_change(change: ReviewChange) -> str:
         )
     other = "" if change.other_share is None else format_percent(change.other_share, 0)
     now = "" if change.share is None else f" instead of {format_percent(change.share, 0)}"
-    return f"with {SETTING_TEXTS[change.setting]} of {other}{now}: {needs}"
+    return f"with a blind share of {other}{now}: {needs}"
 
 
 def format_review_plan(plan: ReviewPlan) -> str:
