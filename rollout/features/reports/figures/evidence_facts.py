@@ -15,7 +15,6 @@ from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.proposals import is_challenger
 from rollout.engine.decide.scope import CellState, ProposalState, Scope, compute_stage_level
 from rollout.engine.decide.widening_steps import (
-    WaveHold,
     find_acting_index,
     find_wave_hold,
     get_acting_floor,
@@ -278,7 +277,12 @@ def describe_next_step(
     wave_hold = find_wave_hold(scope, policy, cell, policy.stage_ids.index(gate.to), at)
     if wave_hold is None and gate.met:
         return f"the gate to {gate.to} is met"
-    needs = [*_describe_needs(gate, progress), *_describe_wave(wave_hold)]
+    needs = list(_describe_needs(gate, progress))
+    if wave_hold is not None:
+        needs.append(
+            f"wave {wave_hold.wave} comes first; in this window {wave_hold.ready} of"
+            f" {wave_hold.cells} of its cells have been {wave_hold.stage} for the required time"
+        )
     return f"{gate.to}{f' for {gate.cases}' * bool(gate.cases)}: {'; '.join(needs)}"
 
 
@@ -392,15 +396,6 @@ def _format_rate(minimum: UnmetRequirement, per_day: float | None) -> str:
     if minimum.kind != UNITS or not per_day:
         return ""
     return f" ({_format_days((minimum.needed - minimum.actual) / per_day)} at the present rate)"
-
-
-def _describe_wave(hold: WaveHold | None) -> Iterator[str]:
-    """Describe which wave must come first."""
-    if hold is not None:
-        yield (
-            f"wave {hold.wave} comes first; in this window {hold.ready} of {hold.cells} of its"
-            f" cells have been {hold.stage} for the required time"
-        )
 
 
 def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook) -> str:

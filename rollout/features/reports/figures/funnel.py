@@ -20,7 +20,7 @@ import polars as pl
 
 from rollout.engine.evidence.frames import SLICES, VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.picks import is_in_range, parse_number
-from rollout.engine.evidence.stored_units import GATE, FirstValues, NewCellValue, SlicedUnit
+from rollout.engine.evidence.stored_units import GATE, FirstValues, NewCellValue
 from rollout.engine.evidence.units import is_missing_unit
 from rollout.engine.records.records import RemarkReason
 from rollout.features.reports.figures.methods import add_costs
@@ -414,7 +414,9 @@ def list_first_values(inputs: ReportInputs) -> Mapping[Cell, tuple[TimelineMark,
     first_values = inputs.first_values
     if first_values is None:
         first_values = FirstValues()
-        first_values.add(_list_sliced_units(units))
+        if SLICES in units.columns:
+            groups = units.filter(pl.col(SLICES) != "").group_by("site", "window", SLICES)
+            first_values.add(groups.agg(pl.col("occurred").min()).iter_rows())
     new_values = first_values.find_new(inputs.policy, inputs.policy.cells)
     return {
         cell: tuple(
@@ -422,12 +424,6 @@ def list_first_values(inputs: ReportInputs) -> Mapping[Cell, tuple[TimelineMark,
         )
         for cell, values in new_values.items()
     }
-
-
-def _list_sliced_units(units: pl.DataFrame) -> Iterator[SlicedUnit]:
-    if SLICES in units.columns:
-        groups = units.filter(pl.col(SLICES) != "").group_by("site", "window", SLICES)
-        yield from groups.agg(pl.col("occurred").min()).iter_rows()
 
 
 def _select_counted(inputs: ReportInputs) -> pl.DataFrame:

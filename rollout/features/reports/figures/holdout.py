@@ -27,7 +27,6 @@ from rollout.features.reports.figures.label_sources import (
     SOURCES,
     build_assignments,
     build_labelled_rows,
-    build_stage_share,
     find_human_labels,
 )
 from rollout.features.reports.inputs.divergence_columns import SourceCount
@@ -36,6 +35,7 @@ from rollout.features.reports.inputs.inputs import (
     MODEL,
     ReportInputs,
     find_usable_answers,
+    join_stages,
 )
 from rollout.features.reports.inputs.pairs import OTHER_ACTION, LeverFigures, find_single_answers
 from rollout.kernel.statistics.differences import (
@@ -69,9 +69,8 @@ def _build_sides_from_assignments(inputs: ReportInputs) -> pl.DataFrame:
     cases = inputs.decided_cases.filter(pl.col("version").is_not_null() & (pl.col("rung") > 0))
     answered = find_usable_answers(inputs).filter("usable")
     usable = cases.join(answered.select("case_key", "version"), on=["case_key", "version"])
-    return usable.with_columns(
-        held=pl.col("decider") == HUMAN, share=build_stage_share(inputs, lambda stage: stage.blind)
-    ).select(*SIDE_COLUMNS)
+    sides = join_stages(inputs, usable).with_columns(held=pl.col("decider") == HUMAN, share="blind")
+    return sides.select(*SIDE_COLUMNS)
 
 
 def _build_sides_from_records(inputs: ReportInputs) -> pl.DataFrame:
@@ -83,13 +82,12 @@ def _build_sides_from_records(inputs: ReportInputs) -> pl.DataFrame:
     )
     cases = inputs.cases.join(exposures, on="case_key")
     first_assisted = pl.col("occurred_us").filter("told").min().over("site", "window")
-    return (
+    decided = (
         cases.filter((pl.col("told") | pl.col("unseen")) & (pl.col("occurred_us") > first_assisted))
         .join(inputs.records.predictions.select("case_key", "version"), on="case_key")
-        .with_columns(held=~pl.col("told"), rung=pl.lit(1))  # assisted is the lowest stage
-        .with_columns(share=build_stage_share(inputs, lambda stage: stage.blind))
-        .select(*SIDE_COLUMNS)
+        .with_columns(held=~pl.col("told"), rung=pl.lit(1, pl.Int64))  # assisted is the lowest
     )
+    return join_stages(inputs, decided).with_columns(share="blind").select(*SIDE_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -454,8 +454,8 @@ def _read_frame(file: Path, file_format: str) -> pl.DataFrame:
         frame = pl.read_csv(file, infer_schema=False)
     else:
         rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line]
-        frame = pl.DataFrame(rows, infer_schema_length=None)
-        frame = frame if rows else pl.DataFrame(schema=TRAINING_SCHEMA)
+        schema = None if rows else TRAINING_SCHEMA
+        frame = pl.DataFrame(rows, schema=schema, infer_schema_length=None)
     if "occurred_at" in frame.columns and frame.schema["occurred_at"] == pl.String:
         frame = frame.with_columns(
             pl.col("occurred_at").str.to_datetime("%+", time_unit="us", time_zone="UTC")

@@ -6,7 +6,7 @@ cases of the model, so its weight is one over the audit share; every other row h
 weights of rows from outcomes and humans thus add up to all cases.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -23,11 +23,10 @@ from rollout.engine.words.formatting import (
     format_quantity,
     join_words,
 )
-from rollout.features.reports.inputs.inputs import MODEL, ReportInputs
-from rollout.kernel.calendar.instants import to_micros
+from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, join_stages
 from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, CountedSource, RegisteredUnits
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.policy.stages import Stage, describe_sample_share
+from rollout.kernel.policy.stages import describe_sample_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,30 +274,11 @@ def build_assignments(inputs: ReportInputs) -> pl.DataFrame:
     """
     if inputs.is_simulated:
         return pl.DataFrame(schema=ASSIGNMENT_SCHEMA)
-    cases = inputs.decided_cases.filter(pl.col("version").is_not_null())
+    cases = join_stages(inputs, inputs.decided_cases.filter(pl.col("version").is_not_null()))
     is_audited = pl.col("audited") & (pl.col("decider") == MODEL)
-    blind = build_stage_share(inputs, lambda stage: stage.blind)
+    blind = pl.col("blind")
     share = pl.when(is_audited).then(((pl.col("reviewed_share") - blind) / (1 - blind)).round(12))
     return cases.with_columns(share=share).select(*ASSIGNMENT_SCHEMA)
-
-
-def build_stage_share(inputs: ReportInputs, get_share: Callable[[Stage], float | None]) -> pl.Expr:
-    """Return a share of each row's stage, from its `rung` and `t`, by the policy then in force."""
-    policy_periods = inputs.all_policy_periods
-    expression = pl.lit(None, pl.Float64)
-    for index, period in enumerate(policy_periods):
-        shares = {
-            stage_level: get_share(period.policy.get_stage(stage_level))
-            for stage_level in range(1, len(period.policy.stage_ids))
-        }
-        period_share = pl.col("rung").replace_strict(shares, default=None, return_dtype=pl.Float64)
-        is_later = pl.col("occurred_us") >= to_micros(period.since)
-        expression = (
-            period_share
-            if index == 0
-            else pl.when(is_later).then(period_share).otherwise(expression)
-        )
-    return expression
 
 
 def build_labelled_rows(

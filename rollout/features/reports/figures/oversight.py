@@ -38,9 +38,9 @@ from rollout.features.reports.inputs.cell_facts import CellFacts, CellVersionFac
 from rollout.features.reports.inputs.evidence_inputs import StatePeriod
 from rollout.features.reports.inputs.inputs import (
     HUMAN,
-    PolicyPeriod,
     ReportInputs,
     find_usable_answers,
+    join_stages,
 )
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs
 from rollout.kernel.arrays import Bools, Floats
@@ -49,7 +49,6 @@ from rollout.kernel.calendar.instants import (
     find_slot_after,
     find_slot_before,
     to_instant,
-    to_micros,
 )
 from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import Watch
@@ -228,13 +227,6 @@ def _find_silences(inputs: ReportInputs) -> Iterator[Silence]:
 
 
 OFF_PLAN_LEVEL = 0.999  # one false flag in 1,000 rows
-STAGE_SCHEMA = {
-    "era": pl.Int64,
-    "rung": pl.Int64,
-    "stage": pl.String,
-    "blind": pl.Float64,  # share that humans decide blind
-    "decides": pl.Boolean,  # whether the model decides the rest
-}
 GROUP_COLUMNS = ["site", "window", "stage"]
 
 
@@ -312,21 +304,10 @@ def compute_audits(inputs: ReportInputs, pairs: Pairs, cases: pl.DataFrame) -> A
 def build_sampling_frame(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFrame:
     """Return every case in a cell with its chance of an unassisted decision.
 
-    Columns: those of `assign_deciders` and of `STAGE_SCHEMA`, usable (whether the acting version's
+    Columns: those of `assign_deciders` and of `join_stages`, usable (whether the acting version's
     answer could be used), chance, drawn.
     """
-    policy_periods = inputs.all_policy_periods
-    starts = np.array([to_micros(period.since) for period in policy_periods])
-    period = np.maximum(
-        np.searchsorted(starts, cases["occurred_us"].to_numpy(), side="right") - 1, 0
-    )
-    frame = cases.with_columns(era=pl.Series(period, dtype=pl.Int64))
-    stages = pl.DataFrame(
-        list(_build_stage_rows(policy_periods)),
-        schema=STAGE_SCHEMA,
-        orient="row",
-    )
-    joined = frame.join(stages, on=["era", "rung"], how="left").join(
+    joined = join_stages(inputs, cases).join(
         find_usable_answers(inputs), on=["case_key", "version"], how="left", nulls_equal=False
     )
     is_usable = pl.col("usable").fill_null(value=False)
@@ -335,22 +316,6 @@ def build_sampling_frame(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFr
         chance=pl.when(is_usable).then("reviewed_share").otherwise(1.0),
         drawn=(pl.col("decider") == HUMAN) | pl.col("audited"),
     ).sort("case_key")
-
-
-def _build_stage_rows(
-    policy_periods: tuple[PolicyPeriod, ...],
-) -> Iterator[tuple[int, int, str, float, bool]]:
-    """Yield each stage of each policy as a row of `STAGE_SCHEMA`."""
-    for index, period in enumerate(policy_periods):
-        yield index, 0, period.policy.stage_ids[0], 1.0, False
-        for stage_level, stage in enumerate(period.policy.stages, start=1):
-            yield (
-                index,
-                stage_level,
-                stage.id,
-                stage.blind,
-                stage.model_decides,
-            )
 
 
 def _compute_sampling(cases: pl.DataFrame, inputs: ReportInputs) -> Iterator[CellSampling]:

@@ -384,6 +384,26 @@ def split_by_policy_period(
         yield period, rows.filter(is_after & is_before)
 
 
+def join_stages(inputs: ReportInputs, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with the stage of their `rung`, by the policy then in force.
+
+    Added are stage, blind (the share that humans decide blind) and decides (whether the model
+    decides the rest).
+    """
+    return pl.concat(
+        part.join(_build_ladder(period.policy), on="rung", how="left")
+        for period, part in split_by_policy_period(inputs, rows)
+    )
+
+
+def _build_ladder(policy: Policy) -> pl.DataFrame:
+    """Return the stages of a policy, shadow first: rung, stage, blind, decides."""
+    rows = [(stage.id, stage.blind, stage.model_decides) for stage in policy.stages]
+    schema = {"stage": pl.String, "blind": pl.Float64, "decides": pl.Boolean}
+    ladder = pl.DataFrame([(policy.stage_ids[0], 1.0, False), *rows], schema=schema, orient="row")
+    return ladder.with_columns(rung=pl.int_range(pl.len(), dtype=pl.Int64))
+
+
 def _assign_cell_deciders(
     part: pl.DataFrame,
     cell: Cell,

@@ -22,10 +22,10 @@ from rollout.engine.words.formatting import (
 )
 from rollout.features.reports.inputs.cell_facts import (
     CONFIRMED,
+    DECIDERS,
     HUMAN,
     MODEL,
     CellTimeline,
-    TimelineBucket,
     TimelineMark,
     TimelinePoint,
 )
@@ -485,13 +485,15 @@ def _build_rows(timeline: CellTimeline) -> list[TimelineRow]:
 
 def describe_timeline(timeline: CellTimeline) -> str:
     """Describe the drawing: units by decider, each version's last figures, thresholds."""
-    if not sum(count_units(bucket) for bucket in timeline.buckets):
+    human, confirmed, model = (sum(getattr(b, name) for b in timeline.buckets) for name in DECIDERS)
+    if not human + confirmed + model:
         return "No unit was counted here in this time."
-    sums = {
-        name: sum(getattr(b, name) for b in timeline.buckets)
-        for name in ("human", "confirmed", "model")
-    }
-    sentences = [f"{_describe_deciders(TimelineBucket(timeline.since, **sums))}."]
+    units = (
+        f"{format_quantity(human + confirmed + model, 'unit')}: {format_count(model)} by the"
+        f" model, {format_count(confirmed)} by humans who had its answer,"
+        f" {format_count(human)} by humans alone."
+    )
+    sentences = [units]
     for version in timeline.versions:
         bounds = [point.bound for point in version.points if point.bound is not None]
         judged = sum(point.judged for point in version.points)
@@ -504,14 +506,6 @@ def describe_timeline(timeline: CellTimeline) -> str:
     if timeline.thresholds:
         sentences.append(f"In force now: {_list_thresholds(timeline)}.")
     return " ".join(sentences)
-
-
-def _describe_deciders(bucket: TimelineBucket) -> str:
-    return (
-        f"{format_quantity(count_units(bucket), 'unit')}: {format_count(bucket.model)} by the"
-        f" model, {format_count(bucket.confirmed)} by humans who had its answer,"
-        f" {format_count(bucket.human)} by humans alone"
-    )
 
 
 def _list_thresholds(timeline: CellTimeline) -> str:
