@@ -485,7 +485,10 @@ class StoredHistory(RolloutRepository):
             parse_json=parse_json,
             draws=draws,
         )
-        no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
+        build_decisions = partial(
+            build_decision_frame, keys=keys, levers=levers, parse_json=parse_json
+        )
+        picked_decisions = dict.fromkeys(pick_decisions(sourced_rows))
         newest_outcomes, earlier_outcomes = build_outcome_frames(
             keys,
             outcome_rows,
@@ -500,7 +503,10 @@ class StoredHistory(RolloutRepository):
                 build_prediction_frame(prediction_rows, keys, levers, parse_json, occurred_times),
                 self._first_names,
             ),
-            decisions=build_decision_frame(pick_decisions(sourced_rows), keys, levers, parse_json),
+            decisions=build_decisions(picked_decisions),
+            earlier_decisions=build_decisions(
+                row for row in sourced_rows if row not in picked_decisions
+            ),
             unsourced_decisions=build_unsourced(keys, unsourced_rows),
             outcomes=newest_outcomes,
             earlier_outcomes=earlier_outcomes,
@@ -532,8 +538,8 @@ class StoredHistory(RolloutRepository):
                 build_probability_frame(keys, prediction_rows if for_report else ()),
                 self._first_names,
             ),
-            rejected=no_remarks,
-            notes=no_remarks,
+            rejected=pl.DataFrame(schema=REMARK_SCHEMA),
+            notes=pl.DataFrame(schema=REMARK_SCHEMA),
             row_counts={},
         )
         if draws:
@@ -569,8 +575,10 @@ class StoredHistory(RolloutRepository):
 
     def load_confidences(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], float | None]:
         """Return the confidence of each prediction, by case and version."""
-        stored_rows = self._load_rows(predictions, PREDICTION_KEY, case_ids)
-        rows = self._pick_predictions(stored_rows, self._load_first_decisions(case_ids))
+        rows = self._pick_predictions(
+            self._load_rows(predictions, PREDICTION_KEY, case_ids),
+            self._load_first_decisions(case_ids),
+        )
         return {
             (row.case_id, self._first_names.get(row.version, row.version)): row.confidence
             for row in rows
@@ -578,13 +586,12 @@ class StoredHistory(RolloutRepository):
 
     def find_recent_cases(self, since: datetime) -> set[int]:
         """Return the cases with a record since a time, by its own time; or with a harm received."""
-        receipts = case((outcomes.c.harm.is_not(None), outcomes.c.received_at))
         times_by_table = (
             (cases, cases.c.occurred_at),
             (predictions, predictions.c.at),
             (decisions, decisions.c.submitted_at),
             (outcomes, outcomes.c.at),
-            (outcomes, receipts),
+            (outcomes, case((outcomes.c.harm.is_not(None), outcomes.c.received_at))),
         )
         queries = (
             select(table.c.case_id).where(table.c.rollout == self._rollout.number, at >= since)
@@ -627,13 +634,15 @@ class StoredHistory(RolloutRepository):
         # by the class's own methods a row takes three times as long
         build_row = partial(tuple.__new__, build_row_class(table.name, names))
         stored_rows = chain.from_iterable(result.partitions(ROWS_AT_ONCE))
-        rows: Sequence[Any] = list(map(build_row, stored_rows))
+        rows = [*map(build_row, stored_rows)]
         return rows if self._select_rows is None else self._select_rows(table, rows)
 
     def _load_first_decisions(self, case_ids: Collection[int] | None) -> dict[int, int]:
         """Return by case when it was decided first, in microseconds."""
-        decision_rows = self._load_rows(decisions, ("case_id", "reviewer"), case_ids)
-        return find_first_decisions(decision_rows, self._load_rows(outcomes, CASE_KEY, case_ids))
+        return find_first_decisions(
+            self._load_rows(decisions, ("case_id", "reviewer"), case_ids),
+            self._load_rows(outcomes, CASE_KEY, case_ids),
+        )
 
     def _match_cases(
         self, table: FromClause, case_ids: Collection[int] | None

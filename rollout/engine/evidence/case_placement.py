@@ -17,7 +17,7 @@ which only conditions and figures about planted cases read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -182,16 +182,20 @@ def place_cases(
     if guard_cases is not None:
         others = guard_cases.join(cases, on="case_key", how="anti", maintain_order="left")
         cases = pl.concat([cases, others], how="diagonal_relaxed")
-    decisions = _select_timed_decisions(records, cases)
+    decisions = _select_timed_decisions(records.decisions, records, cases)
     is_blind = is_blind_decision(policy)
     blind = select_rows(decisions, is_blind)
-    assisted = decisions.filter(pl.col("exposure") == "assisted")
+    earlier = _select_timed_decisions(records.earlier_decisions, records, cases)
+    assisted = pl.concat([decisions, earlier], how="diagonal").filter(
+        pl.col("exposure") == "assisted"
+    )
     draws = list_draws(cases)
     placed = PlacedRecords(
         cases=_to_lazy(gate_cases.select(UNIT_CASE_COLUMNS)),
         predictions=_to_lazy(_time_predictions(records.predictions)),
         decisions=_to_lazy(blind),
         assisted_decisions=None if assisted.is_empty() else _to_lazy(assisted),
+        earlier_decisions=None if earlier.is_empty() else _to_lazy(earlier.filter(is_blind)),
         trained_until={
             version: count_micros(at - EPOCH) for version, at in (trained_until or {}).items()
         },
@@ -263,13 +267,15 @@ def _time_predictions(predictions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _select_timed_decisions(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame:
-    """Return the decisions on placed cases with `at` and `received` in microseconds.
+def _select_timed_decisions(
+    decisions: pl.DataFrame, records: RecordFrames, cases: pl.DataFrame
+) -> pl.DataFrame:
+    """Return decisions of records on placed cases with `at` and `received` in microseconds.
 
     `at` is the earlier of what they state and their receipt; without either it is the case's time.
     """
     at, received_at = pl.col("at").dt.epoch("us"), pl.col("received_at").dt.epoch("us")
-    decisions = records.decisions.with_columns(
+    decisions = decisions.with_columns(
         at=pl.min_horizontal(at, received_at), received=pl.coalesce(received_at, at)
     )
     if cases.height == records.cases.height and not decisions["at"].null_count():
@@ -393,7 +399,7 @@ REPEATED_TEXTS = (
 )
 SPLIT_FRAMES: Final = (
     *("cases", "predictions", "decisions", "outcomes", "earlier_outcomes"),
-    *("own_predictions", "first_decisions", "named_places", "guard_cases"),
+    *("own_predictions", "first_decisions", "named_places", "guard_cases", "earlier_decisions"),
     *("gold_decisions", "unsourced_decisions"),
     "probabilities",
 )
@@ -592,10 +598,12 @@ def _number_cases(history: PlacedHistory) -> tuple[PlacedHistory, pl.Series]:
 
 def _split_sole_decisions(history: PlacedHistory) -> PlacedHistory:
     """Return a history of numbered cases whose sole decisions are told apart."""
-    native: pl.LazyFrame = history.placed.decisions.to_native()
-    decisions = native.collect().filter(pl.col("case_key").is_not_null())
-    numbers = decisions["case_key"].to_numpy()
-    is_sole = pl.Series(np.bincount(numbers)[numbers] == 1)
+    frames = (history.placed.decisions, history.placed.earlier_decisions)
+    decisions, *earlier = (
+        f.to_native().collect().drop_nulls("case_key") for f in frames if f is not None
+    )
+    numbers = pl.concat([frame["case_key"] for frame in (decisions, *earlier)]).to_numpy()
+    is_sole = pl.Series(np.bincount(numbers)[numbers[: decisions.height]] == 1)
     placed = replace(
         history.placed,
         decisions=nw.from_native(decisions.filter(~is_sole).lazy()),
@@ -615,30 +623,12 @@ def _replace_frames(
 ) -> PlacedHistory:
     """Return the history with its cases and placed records converted."""
 
-    def convert_lazy(frame: Frame) -> Frame:
-        native: pl.LazyFrame = frame.to_native()
-        return nw.from_native(convert(native.collect()).lazy())
+    def convert_lazy(frame: Frame | None) -> Any:
+        return None if frame is None else _to_lazy(convert(frame.to_native().collect()))
 
-    placed = history.placed
-    sole, assisted = placed.sole_decisions, placed.assisted_decisions
-    others, silent_from = placed.other_decisions, placed.silent_from
-    guard_cases, drawn = placed.guard_cases, placed.drawn
-    return replace(
-        history,
-        cases=convert(history.cases),
-        placed=replace(
-            placed,
-            cases=convert_lazy(placed.cases),
-            guard_cases=None if guard_cases is None else convert_lazy(guard_cases),
-            predictions=convert_lazy(placed.predictions),
-            decisions=convert_lazy(placed.decisions),
-            sole_decisions=None if sole is None else convert_lazy(sole),
-            assisted_decisions=None if assisted is None else convert_lazy(assisted),
-            other_decisions=None if others is None else convert_lazy(others),
-            silent_from=None if silent_from is None else convert_lazy(silent_from),
-            drawn=None if drawn is None else convert_lazy(drawn),
-        ),
-    )
+    names = {part.name for part in fields(PlacedRecords)} - {"trained_until"}
+    frames = {name: convert_lazy(getattr(history.placed, name)) for name in names}
+    return replace(history, cases=convert(history.cases), placed=replace(history.placed, **frames))
 
 
 def place_planted_cases(

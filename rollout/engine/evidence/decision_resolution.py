@@ -90,14 +90,20 @@ def select_rank(numbered: Frame, rank: int, prefix: str, columns: Sequence[str])
 
 
 def select_first_answered(
-    decisions: Frame, policy: Policy, sole_decisions: Frame | None = None
+    decisions: Frame,
+    policy: Policy,
+    sole_decisions: Frame | None = None,
+    earlier_decisions: Frame | None = None,
 ) -> Frame:
     """Return by case the decision with an answer that was received first, for any review task.
 
-    What is received later never changes it. It has the columns of `resolve_decisions`.
+    What is received later never changes it, nor does a correction: that could be made after a look
+    at the model's answer. It has the columns of `resolve_decisions`.
     """
     columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
     is_answered = nw.any_horizontal(*(~nw.col(c).is_null() for c in columns), ignore_nulls=True)
+    if earlier_decisions is not None:
+        decisions = nw.concat([decisions, earlier_decisions.select(*decisions.columns)])
     numbered = decisions.filter(is_answered).with_columns(
         place=rank_by_time("case_key", order=("received", "at", "reviewer"))
     )

@@ -109,6 +109,8 @@ class PlacedRecords:
             task), at and received.
         assisted_decisions: the same for decisions made with the model's answer in sight; None if
             there are none.
+        earlier_decisions: blind decisions that a later one of their reviewer replaced, which count
+            for guards alone; None if there are none.
         trained_until: by version, the time of its last training case.
         other_decisions: case_key, at and received (null: unknown) of decisions and outcomes by
             which a case was decided, too, and sourced (null: by no source of evidence); None if
@@ -126,6 +128,7 @@ class PlacedRecords:
     sole_decisions: Frame | None = None
     silent_from: Frame | None = None
     guard_cases: Frame | None = None
+    earlier_decisions: Frame | None = None
     drawn: Frame | None = None
 
 
@@ -165,7 +168,9 @@ def resolve_units(
     predicted_cases = _join_predictions(placed, cases, policy)
     if "guard" in tracks:
         decided_cases = predicted_cases.join(
-            select_first_answered(placed.decisions, policy, placed.sole_decisions),
+            select_first_answered(
+                placed.decisions, policy, placed.sole_decisions, placed.earlier_decisions
+            ),
             on="case_key",
             how="inner",
         )

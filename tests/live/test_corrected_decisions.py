@@ -1,0 +1,33 @@
+"""Whoever decided blind corrects it before the tick: guards count the first answer all the same."""
+
+import pytest
+
+from rollout.engine.records.records import Decision
+from tests.data.databases import on_sqlite
+from tests.live.guarded_desk import RIGHT, WIDENED
+
+
+def correct(desk, exposure, *, unsure=False):
+    """Judge a case to be wrong, and then as the model answered, or not at all."""
+    desk.judge(verdict="high")
+    answers = {} if unsure else {"price": "low"}
+    key, exposed = f"c{len(desk.cases) - 1}", {"exposure": exposure, "unsure": unsure}
+    corrected = Decision(key=key, reviewer="rae", answers=answers, revision=2, **exposed)
+    desk.send(corrected, account="desk")
+
+
+@on_sqlite
+@pytest.mark.parametrize("exposure", ["revealed", "assisted", "blind"])
+def test_a_corrected_disagreement_reaches_the_guards(desk, exposure):
+    assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
+    for _ in range(30):
+        correct(desk, exposure)
+    assert desk.pass_hours(1) == ["Narrowed"]
+
+
+@on_sqlite
+def test_a_disagreement_that_becomes_unsure_reaches_the_guards(desk):
+    assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
+    for _ in range(30):
+        correct(desk, "blind", unsure=True)
+    assert desk.pass_hours(1) == ["Narrowed"]
