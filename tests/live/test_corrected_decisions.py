@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.engine.records.records import Decision
+from rollout.engine.records.records import Case, Decision
 from tests.data.databases import on_sqlite
 from tests.live.guarded_desk import RIGHT, WIDENED
 
@@ -30,4 +30,26 @@ def test_a_disagreement_that_becomes_unsure_reaches_the_guards(desk):
     assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
     for _ in range(30):
         correct(desk, "blind", unsure=True)
+    assert desk.pass_hours(1) == ["Narrowed"]
+
+
+@on_sqlite
+def test_a_disagreement_that_is_sent_with_its_correction_reaches_the_guards(desk):
+    assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
+    for place in range(30):
+        key = f"twice-{place}"
+        desk.send(Case(key=key, site="kiosk", window="", occurred_at=desk.now))
+        desk.predict(key)
+        verdicts = [("high", "blind"), ("low", "revealed")]
+        sent = [
+            Decision(
+                key=key,
+                reviewer="rae",
+                answers={"price": label},
+                exposure=exposure,
+                revision=number,
+            )
+            for number, (label, exposure) in enumerate(verdicts, 1)
+        ]
+        desk.send(*sent, account="desk")
     assert desk.pass_hours(1) == ["Narrowed"]

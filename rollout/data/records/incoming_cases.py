@@ -170,21 +170,19 @@ class IncomingCase:
     Attributes:
         places: site, time and receipt of the case in each revision; empty while it is unknown.
         predicted: receipts of its predictions, in any revision.
-        decisions: by reviewer the exposure and the receipt of the decision.
+        decisions: exposures and receipts of its decisions, in any revision.
         first_decided: the earlier of stated time and receipt of any decision or outcome; None
             without one.
     """
 
     places: set[tuple[str, int, int]] = field(default_factory=set)
     predicted: set[int] = field(default_factory=set)
-    decisions: dict[str, tuple[str, int]] = field(default_factory=dict)
+    decisions: set[tuple[str, int]] = field(default_factory=set)
     first_decided: int | None = None
 
-    def add_decision(
-        self, reviewer: str, exposure: str, submitted: int | None, received: int
-    ) -> None:
-        """Add the newest revision of a reviewer's decision."""
-        self.decisions[reviewer] = (exposure, received)
+    def add_decision(self, exposure: str, submitted: int | None, received: int) -> None:
+        """Add a decision in one revision."""
+        self.decisions.add((exposure, received))
         self.add_decided(submitted, received)
 
     def add_decided(self, stated: int | None, received: int) -> None:
@@ -226,7 +224,7 @@ PREDICTION_COLUMNS: Final[SelectedColumns] = (
     _select_raw(predictions.c.received_at),
 )
 DECISION_COLUMNS: Final[SelectedColumns] = (
-    *(decisions.c.case_id, decisions.c.reviewer, decisions.c.exposure),
+    *(decisions.c.case_id, decisions.c.exposure),
     *(_select_raw(decisions.c.submitted_at), _select_raw(decisions.c.received_at)),
 )
 OUTCOME_COLUMNS: Final[SelectedColumns] = (
@@ -328,7 +326,7 @@ def build_incoming_cases(
 ) -> dict[int, IncomingCase]:
     """Return cases from records that were just stored, by number.
 
-    Nothing else may be stored of these cases. Of several revisions the highest counts.
+    Nothing else may be stored of these cases. They have what each revision of a record says.
     """
     cases_by_id = defaultdict[int, IncomingCase](IncomingCase)
     place_names = ("site", "occurred_at", "received_at")
@@ -336,10 +334,8 @@ def build_incoming_cases(
         cases_by_id[case_id].places.add((site, occurred, received))
     for case_id, received in _sort_by_revision(columns, Prediction, "received_at"):
         cases_by_id[case_id].predicted.add(received)
-    for case_id, reviewer, exposure, submitted, received in _sort_by_revision(
-        columns, Decision, *DECISION_FIELDS
-    ):
-        cases_by_id[case_id].add_decision(reviewer, exposure, submitted, received)
+    for case_id, *decision in _sort_by_revision(columns, Decision, *DECISION_FIELDS):
+        cases_by_id[case_id].add_decision(*decision)
     for case_id, *times in _sort_by_revision(columns, Outcome, "at", "received_at"):
         cases_by_id[case_id].add_decided(*times)
     return cases_by_id
@@ -359,7 +355,7 @@ def _sort_by_revision(
     return (row for _, row in sorted(zip(revisions, rows, strict=True), key=itemgetter(0)))
 
 
-DECISION_FIELDS: Final = ("reviewer", "exposure", "submitted_at", "received_at")
+DECISION_FIELDS: Final = ("exposure", "submitted_at", "received_at")
 
 
 class PlantedCases(RolloutRepository):

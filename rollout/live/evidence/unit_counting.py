@@ -147,7 +147,7 @@ def _build_entries(  # noqa: C901 - calls for each case and place took a third o
             settled = (case.first_decided or 0) + grace
             if settled > received > closes:
                 times.append((settled, GATE))
-            for exposure, decided in case.decisions.values():
+            for exposure, decided in case.decisions:
                 track = tracks.get(exposure)
                 if track == ASSISTED:
                     times += [(max(decided, received, at), track) for at in case.predicted]
