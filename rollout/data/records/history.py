@@ -332,6 +332,25 @@ def pick_decisions(rows: Iterable[Row[Any]]) -> Collection[Row[Any]]:
     return rows_by_key.values()
 
 
+def pick_replaced_decisions(
+    rows: Sequence[Row[Any]], picked: Collection[Row[Any]]
+) -> Collection[Row[Any]]:
+    """Return the newest answers that their reviewer replaced by none, or having seen more.
+
+    Guards count them: an answer that is corrected as blind as it was has never been one, but one
+    that the reviewer changes after a look at the model's was.
+    """
+    if len(picked) == len(rows):
+        return ()
+
+    def get_key(row: Row[Any]) -> tuple[int, str, str]:
+        return row.case_id, fold_name(row.reviewer), row.exposure
+
+    newest = {get_key(row): row for row in rows if not row.unsure}
+    current = {get_key(row) for row in picked if not row.unsure}
+    return [row for key, row in newest.items() if key not in current]
+
+
 def build_outcome_frames(
     keys: Mapping[int, str],
     rows: Iterable[Row[Any]],
@@ -488,7 +507,7 @@ class StoredHistory(RolloutRepository):
         build_decisions = partial(
             build_decision_frame, keys=keys, levers=levers, parse_json=parse_json
         )
-        picked_decisions = dict.fromkeys(pick_decisions(sourced_rows))
+        picked_decisions = pick_decisions(sourced_rows)
         newest_outcomes, earlier_outcomes = build_outcome_frames(
             keys,
             outcome_rows,
@@ -505,7 +524,7 @@ class StoredHistory(RolloutRepository):
             ),
             decisions=build_decisions(picked_decisions),
             earlier_decisions=build_decisions(
-                row for row in sourced_rows if row not in picked_decisions
+                pick_replaced_decisions(sourced_rows, picked_decisions)
             ),
             unsourced_decisions=build_unsourced(keys, unsourced_rows),
             outcomes=newest_outcomes,

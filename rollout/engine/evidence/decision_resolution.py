@@ -97,8 +97,8 @@ def select_first_answered(
 ) -> Frame:
     """Return by case the decision with an answer that was received first, for any review task.
 
-    What is received later never changes it, nor does a correction: that could be made after a look
-    at the model's answer. It has the columns of `resolve_decisions`.
+    What others send later never changes it, nor does a correction made after a look at the model's
+    answer (`earlier_decisions`). It has the columns of `resolve_decisions`.
     """
     columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
     is_answered = nw.any_horizontal(*(~nw.col(c).is_null() for c in columns), ignore_nulls=True)

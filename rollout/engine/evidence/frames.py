@@ -290,8 +290,9 @@ class RecordFrames:
     none, so they are there only if asked for. `earlier_outcomes` are the revisions before the
     newest one, oldest first: a value that a later revision does not name stays, as does a harm of a
     source.
-    `earlier_decisions` are those that a later one of their reviewer replaced: guards count the
-    first answer. `own_predictions` are the cases predicted by accounts that also sent outcomes.
+    `earlier_decisions` are answers that their reviewer replaced by none, or having seen more:
+    guards count them.
+    `own_predictions` are the cases predicted by accounts that also sent outcomes.
     `first_decisions` has when each case was decided first by any decision or outcome, also by a
     revision or a source that is in no other frame; files have none such.
     `named_places` are those that decisions name whose case was not stored, or at another place.

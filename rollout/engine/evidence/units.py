@@ -109,8 +109,8 @@ class PlacedRecords:
             task), at and received.
         assisted_decisions: the same for decisions made with the model's answer in sight; None if
             there are none.
-        earlier_decisions: blind decisions that a later one of their reviewer replaced, which count
-            for guards alone; None if there are none.
+        earlier_decisions: blind answers that their reviewer replaced by none, or having seen more,
+            which count for guards alone; None if there are none.
         trained_until: by version, the time of its last training case.
         other_decisions: case_key, at and received (null: unknown) of decisions and outcomes by
             which a case was decided, too, and sourced (null: by no source of evidence); None if
