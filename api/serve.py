@@ -45,8 +45,7 @@ from rollout.live.service import Service, build_service
 from rollout.live.stop_latches import LatchFolder
 from rollout.live.work.user_runs import return_freed_memory
 from rollout.settings import Settings, read_settings
-from rollout.worker.jobs import JobScheduler
-from rollout.worker.tick_worker import TickWorker
+from rollout.worker.jobs import JobScheduler, TickWorker
 
 SHUTDOWN_SECONDS = 60  # for open requests on shutdown; the largest body of records takes about 30
 TRANSACTION_SECONDS = 5  # for transactions of requests that were cut off then

@@ -17,8 +17,8 @@ from rollout.engine.events import IncidentOpened
 from rollout.kernel.calendar.instants import to_instant
 from rollout.live.tick_passes import RETRY_DELAY, Ticker
 from rollout.live.work.user_runs import ProcessFailedError
-from rollout.worker import tick_worker
-from rollout.worker.tick_worker import TickWorker
+from rollout.worker import jobs
+from rollout.worker.jobs import TickWorker
 from tests.data.databases import ENGINES, fresh
 from tests.data.snapshots import filled_once
 from tests.live.test_evidence_check import change_decision
@@ -60,7 +60,7 @@ def begin(database):
 
     def start_worker(fault="", mark=""):
         command = (sys.executable, "-m", "tests.worker.faulty_process", fault, str(mark))
-        workers.append(TickWorker(database, "one", command if fault else tick_worker.COMMAND))
+        workers.append(TickWorker(database, "one", command if fault else jobs.COMMAND))
         return workers[-1]
 
     yield start_worker
@@ -110,7 +110,7 @@ def test_process_is_started_when_tick_is_due_and_ended_when_idle(database, start
     assert worker._process is process  # nothing was due
     worker.run_due_ticks(LAST + SLOT)
     assert worker._process is process  # slots that follow each other keep it
-    monkeypatch.setattr(tick_worker, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "IDLE_SECONDS", 0.0)
     worker.run_due_ticks(LAST + SLOT)
     assert worker._process is None
     assert worker.run_due_ticks(LAST + 2 * SLOT).seconds_by_rollout.keys() == {"story"}
@@ -207,7 +207,7 @@ def test_process_that_can_not_start_is_failed_tick_of_all_that_are_due(database)
 @on_sqlite
 def test_silent_process_is_ended_and_is_failed_tick(database, start, mark, monkeypatch):
     worker = start("wait", mark)
-    monkeypatch.setattr(tick_worker, "SILENT_SECONDS", 6.0)
+    monkeypatch.setattr(jobs, "SILENT_SECONDS", 6.0)
     assert str(worker.run_due_ticks(LAST).errors["story"]).endswith("(-9)")
     assert list_failures(database).keys() == {("story", TICK)}
 
@@ -217,7 +217,7 @@ def test_stop_gives_running_tick_its_seconds_and_counts_no_failure(
     database, start, mark, monkeypatch
 ):
     worker, passes = start("wait", mark), []
-    monkeypatch.setattr(tick_worker, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(jobs, "STOP_SECONDS", 0.2)
     thread = Thread(target=lambda: passes.append(worker.run_due_ticks(LAST)))
     thread.start()
     while worker._process is None:

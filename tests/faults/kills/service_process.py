@@ -19,7 +19,7 @@ from rollout.cli import tables
 from rollout.cli.main import COMMANDS, app
 from rollout.features.backups import cli
 from rollout.features.reports import archive
-from rollout.worker.tick_worker import TickWorker
+from rollout.worker.jobs import TickWorker
 from tests.faults.kills.broken_services import MUTANTS
 from tests.faults.migrations import further_in, whole_schema
 from tests.migrations.further import go_back
