@@ -66,7 +66,9 @@ from rollout.engine.evidence.picks import (
     find_case_receipts,
     find_first_decisions,
     find_known_time,
+    pick_decisions,
     pick_for_guards,
+    pick_replaced_decisions,
     pick_until_decision,
 )
 from rollout.engine.evidence.version_uses import DRAWS, drop_undrawn
@@ -76,7 +78,7 @@ from rollout.engine.records.records import (
     is_registered,
     pick_first_draws,
 )
-from rollout.engine.records.reviews import SEEDED, fold_name
+from rollout.engine.records.reviews import SEEDED
 from rollout.kernel.calendar.instants import MICROSECOND, SECOND
 from rollout.kernel.policy.evidence_sources import (
     ACCOUNT,
@@ -310,45 +312,6 @@ def build_unsourced(keys: Mapping[int, str], rows: Iterable[tuple[Row[Any], str]
         if row.case_id in keys
     ]
     return pl.DataFrame(values, schema=UNSOURCED_SCHEMA, orient="row")
-
-
-def pick_decisions(rows: Iterable[Row[Any]]) -> Collection[Row[Any]]:
-    """Return each reviewer's decision on a case, preferably from a review task.
-
-    Whoever decided under two spellings of a name, by `fold_name`, decided once: the newest counts.
-    """
-    rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
-    fold = cache(fold_name)
-    for row in rows:
-        key = (row.case_id, fold(row.reviewer))
-        previous = rows_by_key.get(key)
-        is_newest = previous is None or (
-            row.reviewer == previous.reviewer or row.received_at >= previous.received_at
-        )
-        if previous is None or (
-            (row.review is not None, is_newest) >= (previous.review is not None, True)
-        ):
-            rows_by_key[key] = row
-    return rows_by_key.values()
-
-
-def pick_replaced_decisions(
-    rows: Sequence[Row[Any]], picked: Collection[Row[Any]]
-) -> Collection[Row[Any]]:
-    """Return the newest answers that their reviewer replaced by none, or having seen more.
-
-    Guards count them: an answer that is corrected as blind as it was has never been one, but one
-    that the reviewer changes after a look at the model's was.
-    """
-    if len(picked) == len(rows):
-        return ()
-
-    def get_key(row: Row[Any]) -> tuple[int, str, str]:
-        return row.case_id, fold_name(row.reviewer), row.exposure
-
-    newest = {get_key(row): row for row in rows if not row.unsure}
-    current = {get_key(row) for row in picked if not row.unsure}
-    return [row for key, row in newest.items() if key not in current]
 
 
 def build_outcome_frames(

@@ -12,10 +12,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import replace
+from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rollout.engine.records.records import is_registered
+from rollout.engine.records.reviews import fold_name
 from rollout.kernel.arrays import nw, pl
 from rollout.kernel.calendar.instants import EPOCH, count_micros
 from rollout.kernel.units import (
@@ -184,6 +186,37 @@ def pick_until_decision(
         if key not in picked or first_decision is None or record.received_at <= first_decision:
             picked[key] = row
     return picked.values()
+
+
+def pick_decisions(rows: Iterable[Any]) -> Collection[Any]:
+    """Return each reviewer's decision on a case, preferably from a review task.
+
+    Whoever decided under two spellings of a name, by `fold_name`, decided once: the newest counts.
+    """
+    rows_by_key: dict[tuple[Any, ...], Any] = {}
+    fold = cache(fold_name)
+    for row in rows:
+        key = (row.case_id, fold(row.reviewer))
+        previous = rows_by_key.get(key, row)
+        is_newest = row.reviewer == previous.reviewer or row.received_at >= previous.received_at
+        if (row.review is not None, is_newest) >= (previous.review is not None, True):
+            rows_by_key[key] = row
+    return rows_by_key.values()
+
+
+def pick_replaced_decisions(rows: Sequence[Any], picked: Collection[Any]) -> Collection[Any]:
+    """Return the newest answers that their reviewer replaced by none, or having seen more.
+
+    Guards count them: an answer that is corrected as blind as it was has never been one, but one
+    that the reviewer changes after a look at the model's was.
+    """
+    if len(picked) == len(rows):
+        return ()
+    newest = {
+        (row.case_id, fold_name(row.reviewer), row.exposure): row for row in rows if not row.unsure
+    }
+    numbers = set(map(id, picked))
+    return [row for row in newest.values() if id(row) not in numbers]
 
 
 def is_set_text(lever: Lever, answer: nw.Expr) -> nw.Expr:
