@@ -70,7 +70,7 @@ TICK = POLICY.tick
 HISTORY = a_history(replace(STORY, slots=40), POLICY)
 SLOTS, _ = replayed(HISTORY, POLICY, None)
 LAST = to_instant(SLOTS[-1], TICK)
-COUNTED_STORY = (839, 24)  # units and series of counts
+COUNTED_STORY = (841, 24)  # units and series of counts
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
