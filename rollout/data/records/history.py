@@ -571,6 +571,7 @@ class StoredHistory(RolloutRepository):
         times_by_table = (
             (cases, cases.c.occurred_at),
             (predictions, predictions.c.at),
+            (predictions, predictions.c.received_at),
             (decisions, decisions.c.submitted_at),
             (outcomes, outcomes.c.at),
             (outcomes, case((outcomes.c.harm.is_not(None), outcomes.c.received_at))),

@@ -152,8 +152,13 @@ class HistoryFeeds:
         ).sort("slot", maintain_order=True)
 
     def _list_predictions(self, guard: Guard) -> pl.DataFrame:
-        """Return each prediction with whether it counts against the guard."""
-        frame = self._records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))
+        """Return each prediction with whether it counts against the guard.
+
+        It counts when it became known: its sender could date it back behind the guard's span.
+        """
+        frame = self._records.predictions.with_columns(
+            at=pl.max_horizontal(pl.col("at", "known_at").dt.epoch("us"))
+        )
         if guard.condition.measure.reads_latency:
             bad = pl.col("latency_ms") > pl.lit(guard.condition.threshold) * 1000
             return frame.drop_nulls("latency_ms").with_columns(bad=bad)
