@@ -406,11 +406,10 @@ def _compute_comparison(
     answered = part.with_columns(pl.col("model").fill_null(FAILED))
     unreviewed = answered.filter(pl.col("human").is_null())
     reviewed = _add_costs(answered.filter(pl.col("human").is_not_null()), lever)
-    n, agreeing = (
-        int(reviewed[COUNT_COLUMN].sum()),
-        reviewed.filter(pl.col("human") == pl.col("model")),
+    n = int(reviewed[COUNT_COLUMN].sum())
+    agreement = compute_share(
+        int(reviewed.filter(pl.col("human") == pl.col("model"))[COUNT_COLUMN].sum()), n
     )
-    agreement = compute_share(int(agreeing[COUNT_COLUMN].sum()), n)
     unreviewed_count = int(unreviewed[COUNT_COLUMN].sum())
     matrix = (
         build_matrix_from_counts(
