@@ -2,7 +2,13 @@
 
 from types import SimpleNamespace
 
-from rollout.engine.evidence.picks import pick_until_decision
+import pytest
+
+from rollout.engine.evidence.picks import (
+    pick_decisions,
+    pick_replaced_decisions,
+    pick_until_decision,
+)
 
 
 def revise(case_id, *receipts):
@@ -30,3 +36,35 @@ def test_what_nobody_decided_counts_in_its_newest_revision():
 
 def test_records_without_corrections_count_whenever_they_came():
     assert pick([*revise(1, 10), *revise(2, 90)], {1: 20, 2: 20}) == {1: 1, 2: 1}
+
+
+def decide(reviewer, exposure, *, unsure=False, case_id=1):
+    return SimpleNamespace(
+        case_id=case_id,
+        reviewer=reviewer,
+        exposure=exposure,
+        unsure=unsure,
+        review=None,
+        received_at=1,
+    )
+
+
+def replaced(*rows):
+    """Return the positions of the answers that guards count beside those picked."""
+    numbers = list(map(id, rows))
+    return [numbers.index(id(row)) for row in pick_replaced_decisions(rows, pick_decisions(rows))]
+
+
+@pytest.mark.parametrize("exposure", ["blind", "assisted"])
+def test_an_answer_is_taken_back_by_none_and_by_what_its_reviewer_saw_since(exposure):
+    first, slip = decide("ana", exposure), decide("ana", exposure)
+    assert replaced(first, decide("ana", "revealed")) == [0]
+    assert replaced(first, decide("Ana", exposure, unsure=True)) == [0]
+    assert replaced(first, slip, decide("ana", "revealed")) == [1]
+
+
+def test_an_answer_is_corrected_by_one_as_blind_and_no_other_person_changes_it():
+    assert replaced(decide("ana", "blind"), decide("Ana", "blind")) == []
+    assert replaced(decide("ana", "blind", unsure=True), decide("ana", "revealed")) == []
+    assert replaced(decide("ana", "blind"), decide("bo", "blind", unsure=True)) == []
+    assert replaced(decide("ana", "blind"), decide("ana", "revealed", case_id=2)) == []

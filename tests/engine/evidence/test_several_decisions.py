@@ -82,6 +82,16 @@ def test_guards_count_the_first_answer_that_comes_for_whichever_seat(seats, firs
     assert (row["decided"], row["slot"]) == ("fox", slot(came))
 
 
+@pytest.mark.parametrize(("exposure", "name"), [("blind", "guard"), ("assisted", "assisted")])
+def test_guards_count_an_answer_that_its_reviewer_took_back(exposure, name):
+    taken_back = decisions(("a", "fox", {"exposure": exposure, "at": 10.1}))
+    now = decisions(("a", "bear", {"exposure": "revealed", "at": 10.5}))
+    history = records(cases(("a", 10)), predictions(("a", "bear")), now)
+    frame = resolved(replace(history, earlier_decisions=taken_back), POLICY)
+    assert only(frame)["decided"] == MISSING
+    assert [row["decided"] for row in track(frame, name)] == ["fox"]
+
+
 TWO_LEVERS = ("alarm", "siren")
 
 
