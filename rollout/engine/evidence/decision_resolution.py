@@ -89,7 +89,7 @@ def select_rank(numbered: Frame, rank: int, prefix: str, columns: Sequence[str])
     return numbered.filter(nw.col("place") == rank).select("case_key", *renamed)
 
 
-def select_first_answered(
+def select_first_answers(
     decisions: Frame,
     policy: Policy,
     sole_decisions: Frame | None = None,

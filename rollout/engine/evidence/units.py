@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.engine.evidence.decision_resolution import resolve_decisions, select_first_answered
+from rollout.engine.evidence.decision_resolution import resolve_decisions, select_first_answers
 from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.evidence.picks import (
     compute_number_cost,
@@ -168,7 +168,7 @@ def resolve_units(
     predicted_cases = _join_predictions(placed, cases, policy)
     if "guard" in tracks:
         decided_cases = predicted_cases.join(
-            select_first_answered(
+            select_first_answers(
                 placed.decisions, policy, placed.sole_decisions, placed.earlier_decisions
             ),
             on="case_key",
@@ -355,7 +355,7 @@ def _build_assisted_units(
     receipts = ("decision_received", "prediction_received", "received", "occurred_us")
     return (
         predicted_cases.join(
-            select_first_answered(assisted_decisions, policy), on="case_key", how="inner"
+            select_first_answers(assisted_decisions, policy), on="case_key", how="inner"
         )
         .filter(nw.col("prediction_received") < NEVER)
         .with_columns(
