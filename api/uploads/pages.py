@@ -107,7 +107,9 @@ async def submit_files(request: Request, visitor: CurrentVisitor, form: SignedFo
         if is_upload(request.scope):
             await _receive_upload(request.state.multipart, visitor, runs, form)
         else:
-            await run_in_threadpool(_start_again, visitor, runs, form)
+            await run_in_threadpool(
+                runs.start_again, visitor.name, _parse_options(form), at=visitor.at
+            )
     except (RefusalError, OSError) as error:
         if is_upload(request.scope):
             await _skip_rest(request.state.multipart)
@@ -236,10 +238,6 @@ async def _skip_rest(reader: MultipartReader) -> None:
     with suppress(TimeoutError, ClientDisconnect):
         async with asyncio.timeout(RECEIVE_SECONDS):
             await reader.skip_rest(MAX_SKIPPED_BYTES)
-
-
-def _start_again(visitor: Visitor, runs: UploadRuns, form: Form) -> None:
-    runs.start_again(visitor.name, _parse_options(form), at=visitor.at)
 
 
 def _parse_options(form: Form) -> UploadOptions:

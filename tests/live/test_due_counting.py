@@ -27,7 +27,7 @@ from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_n
 from rollout.kernel.calendar.instants import find_slot_before
 from rollout.kernel.statistics import sampling
 from rollout.live.evidence import due_counting
-from rollout.live.evidence.due_counting import CollectionPause, DueCounter, PageSize
+from rollout.live.evidence.due_counting import DueCounter, PageSize, pause_collections
 from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import queue_new_cases
@@ -356,12 +356,11 @@ def test_no_garbage_is_collected_within_a_page_and_again_after_it(database):
 
 
 def test_collections_go_on_after_pages_of_two_threads_that_overlap():
-    pauses = CollectionPause()
-    one, other = pauses.pause(), pauses.pause()
+    one, other = pause_collections(), pause_collections()
     one.__enter__()
+    assert not gc.isenabled()
     other.__enter__()
     one.__exit__(None, None, None)
-    assert not gc.isenabled()  # the other's page isn't done
     other.__exit__(None, None, None)
     assert gc.isenabled()
 

@@ -364,17 +364,13 @@ def _build_parser(hint: Any) -> Callable[[Any], Any]:
     if hint is StoredReading:
         return _parse_reading
     if hint is Cell:
-        return _parse_cell
+        return lambda value: Cell(intern(value["site"]), intern(value["window"]))
     is_value = isinstance(hint, type) and is_dataclass(hint)
     return partial(parse_facts, hint) if is_value else _intern_text
 
 
 def _parse_reading(value: Mapping[str, Any]) -> StoredReading:
     return StoredReading(**{**value, "counts": tuple(value["counts"])})
-
-
-def _parse_cell(value: Mapping[str, str]) -> Cell:
-    return Cell(intern(value["site"]), intern(value["window"]))
 
 
 def _intern_text(value: Any) -> Any:

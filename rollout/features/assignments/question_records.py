@@ -177,7 +177,15 @@ def record_questions(
             continue
         match sent_pair:
             case (Case() as case, Prediction() as prediction):
-                pairs[index] = (case, _add_assignment(prediction, assignments[index]))
+                assignment = assignments[index]
+                answered = replace(
+                    prediction,
+                    scope_revision=assignment.revision,
+                    decider=assignment.decider,
+                    exposure=assignment.exposure,
+                    share=assignment.share,
+                )
+                pairs[index] = (case, answered)
             case _:
                 reason = "; ".join(
                     item.reason for item in sent_pair if isinstance(item, RejectedItem)
@@ -225,16 +233,6 @@ def _parse_records(
         index: sent_records[2 * position : 2 * position + 2]
         for position, index in enumerate(predicted_indexes)
     }
-
-
-def _add_assignment(prediction: Prediction, assignment: Assignment) -> Prediction:
-    return replace(
-        prediction,
-        scope_revision=assignment.revision,
-        decider=assignment.decider,
-        exposure=assignment.exposure,
-        share=assignment.share,
-    )
 
 
 def _store_records(

@@ -79,7 +79,7 @@ from rollout.kernel.policy.evidence_sources import ACCOUNT
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import load_policy
 from rollout.live.clock import ManualClock, SystemClock
-from rollout.live.evidence.due_counting import PageSize
+from rollout.live.evidence.due_counting import PageSize, pause_collections
 from rollout.live.evidence.unit_counting import WindowLookup, queue_new_cases
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import RolloutState, execute_command, load_rollout_state
@@ -140,7 +140,8 @@ def prepare_history(
     _remove_old_folders(parent, example, history)
     unfinished = Path(mkdtemp(prefix=UNFINISHED_PREFIX, dir=parent))
     try:
-        with _pause_collections():
+        gc.freeze()  # also later collections need not walk through all cases
+        with pause_collections():  # they were a tenth of a build, which leaves little garbage
             _build_history(unfinished, example, records, cases)
         _move_into_place(unfinished, history)
     finally:
@@ -178,19 +179,6 @@ def compute_fingerprint(example: ExampleSystem) -> str:
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _pause_collections() -> Iterator[None]:
-    """Collect no garbage in the block: it was a tenth of a build, which leaves little."""
-    gc.freeze()  # also later collections need not walk through all cases
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _create_file(path: Path) -> None:

@@ -172,7 +172,11 @@ def import_records(
         counts["case"][RecordStatus.REJECTED] += untimed_count
     first_use = _find_first_use(populations, at)
     retry_on_stale_revision(lambda: _record_versions(database, rollout_name, first_use, stated, at))
-    by_case = _group_by_case(populations)
+    by_case = group_pairs(
+        (record.key, (received_at, record))
+        for records, cases in populations
+        for received_at, record in _iterate_records(records, cases)
+    )
     draws = {
         key: json.loads(text)
         for part, _ in populations
@@ -286,17 +290,6 @@ def _store_batch(
     for record, record_result in zip(items, stored_batch.results, strict=True):
         counts[type(record).__name__.lower()][record_result.status] += 1
     return stored_batch
-
-
-def _group_by_case(
-    populations: Populations,
-) -> dict[str, list[tuple[datetime | None, Record]]]:
-    """Return each case's records and times of receipt, the case first."""
-    return group_pairs(
-        (record.key, (received_at, record))
-        for records, cases in populations
-        for received_at, record in _iterate_records(records, cases)
-    )
 
 
 def _iterate_records(

@@ -57,7 +57,6 @@ from rollout.engine.evidence.unit_buffer import (
     find_differences,
 )
 from rollout.engine.evidence.units import TRAINED_ON
-from rollout.kernel.arrays import Floats, Ints
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.record_definition import compute_definition
@@ -205,7 +204,11 @@ class CountedOutcomeCheck(CountedLineCheck[CountedOutcome]):
         hashes = {part for line in lines for part in split_hashes(line.record_hashes)}
         records = SelectedRecords(hashes, state.first_names)
         case_ids = {line.case_id for line in lines}
-        finders = (_omit_buckets, open_unit_keys(self._transaction, state).find_ids)
+        # buckets follow from the policies of their time, and are not compared
+        finders = (
+            lambda occurred, _: np.zeros_like(occurred),
+            open_unit_keys(self._transaction, state).find_ids,
+        )
         units = resolve_outcome_lines(self._transaction, state, case_ids, records, *finders)
         expected = {(unit.unit, unit.version, unit.outcome): unit for unit in units}
         for line in lines:
@@ -317,11 +320,6 @@ def _find_beside_erased(
             near.add(line.case_id)
             unexplained |= parts - erased
     return find_stored_hashes(transaction, rollout, unexplained, near) if near else set()
-
-
-def _omit_buckets(occurred: Ints, _values: Floats) -> Ints:
-    """Return zeros: buckets follow from the policies of their time, and are not compared."""
-    return np.zeros(len(occurred), dtype=np.int64)
 
 
 def _describe_other_outcome(line: CountedOutcome, unit: CountedOutcome | None) -> str:

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import itemgetter
-from threading import Lock
 from typing import Any, Final, TypeVar
 
 import polars as pl
@@ -275,7 +274,7 @@ class DueCounter:
         if self.state.policy.evidence.unit != "case":
             limit = min(limit, self._page_size.others)  # an episode may be of many cases
         while True:
-            with _collection_pause.pause():
+            with pause_collections():
                 with self._database.begin_read() as transaction:
                     queue = CountQueue(transaction, self.state.rollout)
                     entries = queue.list_due(until=until, limit=limit, after=position)
@@ -477,33 +476,19 @@ def _list_silent_entries(
             yield from (DueCase(slot, case_id, GATE) for case_id, at in site_cases if at >= begun)
 
 
-class CollectionPause:
-    """Collects no garbage while any page is counted.
+@contextmanager
+def pause_collections() -> Iterator[None]:
+    """Collect no garbage while a page is counted: none of its rows is, and each was walked over.
 
-    None of a page's rows is garbage, and each was walked over often.
+    Of threads that pause at once the first to end resumes.
     """
-
-    def __init__(self) -> None:
-        self._lock, self._pages, self._was_enabled = Lock(), 0, False
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Pause collections in a block; other threads may pause them, too."""
-        with self._lock:
-            if not self._pages:
-                self._was_enabled = gc.isenabled()
-                gc.disable()
-            self._pages += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._pages -= 1
-                if not self._pages and self._was_enabled:
-                    gc.enable()
-
-
-_collection_pause = CollectionPause()  # as collections are, one for the process
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _has_moved(transaction: Transaction, page: ResolvedPage) -> bool:
