@@ -85,6 +85,21 @@ def test_late_values_are_missing_and_far_ones_count_as_the_end(database):
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_case_erased_before_its_deadline_counts_with_what_is_known_of_it(database):
+    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
+    sold = NOON + MINUTE
+    for key, records in {"a": [outcome("a", 20, sold)], "b": []}.items():
+        case = Case(key=key, site="shop", window="always", occurred_at=sold)
+        answer = Prediction(key=key, version="v1", answers={"price": "20"})
+        store(database, sold, case, answer, *records)
+        erase_case(database, ErasureRequest(ADMIN, "pricing", "they asked", sold), key)
+    Ticker(database, "pricing", "one").tick(NOON + 4 * HOUR)
+    assert [line[1:] for line in read_counted(database)[0]] == [(0.5, 1.0), (0.0, 0.0)]
+    report = EvidenceCheck(database, "pricing").check_all()
+    assert (report.faults, report.erased_units) == ([], 6)
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_what_comes_after_a_unit_was_counted_is_no_fault_of_it(database):
     """A question under another name of its version, and an end of the version's training."""
     apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))

@@ -263,7 +263,13 @@ def erase_episode(database: Database, request: ErasureRequest, episode: str) -> 
 def erase_case_batch(
     database: Database, request: ErasureRequest, keys: Collection[str], episode: str = ""
 ) -> ErasureResult:
-    """Erase the contents of cases in one transaction, for a request that was checked."""
+    """Erase the contents of cases in one transaction, for a request that was checked.
+
+    What waits to be counted is counted first: by itself it would say nothing any more.
+    """
+    from rollout.live.evidence.due_counting import count_before_erasure
+
+    count_before_erasure(database, request.rollout, keys)
     with read_rollout(database, request.rollout) as (transaction, state):
         earlier = CaseContents(transaction, state.rollout).find_value_holders(
             keys, state.policy.evidence.episode_span

@@ -41,10 +41,11 @@ from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer
 from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
 from rollout.engine.evidence.version_uses import ANY_VERSION, Use, UseKey, list_first_uses
 from rollout.kernel.arrays import Floats, Ints
-from rollout.kernel.calendar.instants import Cell, to_instant
+from rollout.kernel.calendar.instants import LAST_SLOT, Cell, to_instant
 from rollout.kernel.statistics.sampling import compute_sampling_values
 from rollout.kernel.units import OutcomeRule, group_pairs
 from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
+from rollout.live.evidence.evidence_seals import load_policies
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import (
     add_unit_cases,
@@ -54,7 +55,7 @@ from rollout.live.evidence.unit_counting import (
     open_stored_history,
     read_case_page,
 )
-from rollout.live.rollout_state import RolloutState
+from rollout.live.rollout_state import RolloutState, load_state_and_events
 
 BucketFinder = Callable[[Ints, Floats], Ints]
 UnitNumbers = Callable[[Collection[str]], Mapping[str, int]]
@@ -266,6 +267,18 @@ class DueCounter:
         log.warning("some due cases of %s change all the time", self.state.rollout.name)
         return True
 
+    def count_cases(self, case_ids: Collection[int]) -> None:
+        """Count what is queued of cases as it stands; units keep slots that are yet to come."""
+        for _ in range(MAX_IDLE_PASSES):
+            with self._database.begin_read() as transaction:
+                entries = CountQueue(transaction, self.state.rollout).list_cases(case_ids)
+                page = self._read_page(transaction, entries, LAST_SLOT) if entries else None
+            if page is None:
+                return
+            for part in _split_page(page, self._page_size.cases):
+                self._store_part(page, part)
+            self._count_others(page, LAST_SLOT)
+
     def _count_once(self, slot: int, has_time: Callable[[], bool]) -> tuple[int, bool]:
         """Count the queue from its start; return the entries done, and whether none had moved."""
         done_count, is_settled = 0, True
@@ -453,6 +466,22 @@ class DueCounter:
         return placed_units.drop(columns[1:]).with_columns(
             bucket=pl.Series(buckets, dtype=pl.Int64)
         )
+
+
+def count_before_erasure(database: Database, rollout_name: str, keys: Collection[str]) -> None:
+    """Count what is queued of some cases and their episodes, before their records go.
+
+    Without their units a gate would never learn what an erasure took, nor that it took any.
+    """
+    with database.begin_read() as transaction:
+        state, events = load_state_and_events(transaction, rollout_name)
+        case_ids = ExternalKeys(transaction, state.rollout, CASE).find_ids(keys).values()
+        unit_cases = add_unit_cases(open_stored_history(transaction, state), state.policy, case_ids)
+        if not CountQueue(transaction, state.rollout).list_cases(unit_cases):
+            return
+        history, policies = RolloutHistory(), load_policies(transaction, state, events)
+        history.add_events(events, policies.__getitem__)
+    DueCounter(database, state, history).count_cases(unit_cases)
 
 
 def _list_silent_entries(
