@@ -153,6 +153,8 @@ def test_what_lands_calls_the_readmes_test_command_and_the_sample():
     assert "make test     #" in (ROOT / "README.md").read_text("utf-8")
     called = re.findall(r"^make ([a-z-]+) TRIES", script, flags=re.MULTILINE)
     assert called == ["test", "test-sample"]
+    rest_of_15_minutes = "export ROLLOUT_TEST_SECONDS=$((15 * 60 - SECONDS))\nmake test-sample"
+    assert rest_of_15_minutes in script
 
 
 def test_the_scheduled_workflow_runs_recipes_that_exist():

@@ -397,12 +397,8 @@ REPEATED_TEXTS = (
     *("track", "site", "window", "version", "lever", "predicted", "decided", "second"),
     *("reviewer", "excluded"),
 )
-SPLIT_FRAMES: Final = (
-    *("cases", "predictions", "decisions", "outcomes", "earlier_outcomes"),
-    *("own_predictions", "first_decisions", "named_places", "guard_cases", "earlier_decisions"),
-    *("gold_decisions", "unsourced_decisions"),
-    "probabilities",
-)
+UNSPLIT_FRAMES: Final = ("rejected", "notes")
+"""Frames of rows, which are of whole files."""
 
 
 def split_populations(records: RecordFrames, planted_keys: Collection[str]) -> RecordFrames:
@@ -411,7 +407,12 @@ def split_populations(records: RecordFrames, planted_keys: Collection[str]) -> R
         return records
     keys = pl.Series(sorted(planted_keys), dtype=pl.String)
     is_planted = pl.col("case_key").is_in(keys.implode())
-    frames = {name: getattr(records, name) for name in SPLIT_FRAMES}
+    frames: dict[str, Any] = {
+        part.name: frame
+        for part in fields(records)
+        if isinstance(frame := getattr(records, part.name), pl.DataFrame)
+        and part.name not in UNSPLIT_FRAMES
+    }
     planted = {name: frame.filter(is_planted) for name, frame in frames.items()}
     natural = {name: frame.filter(~is_planted) for name, frame in frames.items()}
     return replace(records, **natural, planted=replace(records, **planted))
