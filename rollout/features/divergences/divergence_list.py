@@ -167,7 +167,7 @@ def load_divergence_rows(
     frame = pair_frame.join(facts, on="case_key").join(outcomes, on="case_key", how="left")
     version_columns = {"version": pl.lit(unit_filter.version), "lever": pl.lit(lever)}
     divergences = frame.with_columns(agrees=pl.lit(value=False), **version_columns)
-    return build_divergence_frame(Pairs(divergences, {}), state.policy)
+    return build_divergence_frame(Pairs(divergences, {}), records, state.policy)
 
 
 @dataclass(frozen=True, slots=True)

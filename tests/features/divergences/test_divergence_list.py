@@ -151,7 +151,7 @@ def formerly(database, wanted, name):
             pairs = pairs.filter(pl.col(column) == value)
     for attribute, value in wanted.attributes.items():
         pairs = pairs.filter(pl.col(ATTRIBUTE_PREFIX + attribute) == value)
-    differ = build_divergence_frame(Pairs(pairs, {}), inputs.policy)
+    differ = build_divergence_frame(Pairs(pairs, {}), inputs.records, inputs.policy)
     for column in ("human", "model"):
         if (value := getattr(wanted, column)) is not None:
             differ = differ.filter(pl.col(column) == value)

@@ -528,7 +528,7 @@ class ReportFacts:
     )
     divergences: DivergenceFigures = declare_figure(
         lambda m: compute_divergences(
-            build_divergence_frame(m.inputs.pairs, m.inputs.policy),
+            build_divergence_frame(m.inputs.pairs, m.inputs.records, m.inputs.policy),
             m.inputs.policy,
             m.inputs.media,
         )

@@ -22,19 +22,22 @@ from typing import Annotated, Any, Final, get_type_hints
 
 @dataclass(frozen=True, slots=True)
 class DivergenceColumn:
-    """What a column holds, and how pages show it.
+    """What a column holds, and where its values come from.
 
     Attributes:
         description: of the field, in the schemas of API and report.
         example: a value of it.
         title: heads its own column in tables of pages; without one, pages name the field themselves
             if they show it.
+        taken_from: its own name, or a column of other records: `cases.episode`,
+            `predictions.latency_ms` or `outcomes.harm`. No column is yet: a recipe's test adds one.
         is_answer: whether its values are answers, which have the lever's unit.
     """
 
     description: str
     example: Any
     title: str = ""
+    taken_from: str = ""
     is_answer: bool = False
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> Any:
@@ -186,6 +189,7 @@ def _read_columns() -> dict[str, DivergenceColumn]:
 
 COLUMNS: Final = _read_columns()
 """The columns by name, in their order."""
+TITLED_COLUMNS: Final = {name: column for name, column in COLUMNS.items() if column.title}
 EXAMPLE: Final[dict[str, Any]] = {
     **{name: column.example for name, column in COLUMNS.items()},
     "attributes": {"weather": "dry"},
@@ -203,8 +207,8 @@ def select_titled_columns(rows: Iterable[Divergence]) -> dict[str, DivergenceCol
     listed_rows = tuple(rows)
     return {
         name: column
-        for name, column in COLUMNS.items()
-        if column.title and any(getattr(row, name) is not None for row in listed_rows)
+        for name, column in TITLED_COLUMNS.items()
+        if any(getattr(row, name) is not None for row in listed_rows)
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX
+from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, RecordFrames
 from rollout.features.reports.inputs.divergence_columns import (
     COLUMNS,
     FORMULA_PATTERN,
@@ -50,11 +50,11 @@ class DivergenceFigures:
     top: tuple[Divergence, ...]
 
 
-def build_divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
+def build_divergence_frame(pairs: Pairs, records: RecordFrames, policy: Policy) -> pl.DataFrame:
     """Return all divergences with the columns of `divergences.csv`, costliest first.
 
     After `COLUMNS` follow the attributes (`attribute:camera`). Ties are sorted by confidence, then
-    by case.
+    by case. `records` are those of the cases.
     """
     differing = pairs.frame.filter(~pl.col("agrees") & (pl.col("lever") != WHOLE_UNIT))
     zones = {site.id: site.timezone for site in policy.sites}
@@ -74,10 +74,23 @@ def build_divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
     ]
     frame = pl.concat(parts) if parts else timed.with_columns(occurred_local="occurred_text")
     attributes = [name for name in frame.columns if name.startswith(ATTRIBUTE_PREFIX)]
-    return frame.select(*COLUMNS, *attributes).sort(
+    return _add_record_columns(frame, records).select(*COLUMNS, *attributes).sort(
         "cost", "confidence", "case_key", "version", "lever",
         descending=[True, True, False, False, False], nulls_last=True,
     )  # fmt: skip
+
+
+def _add_record_columns(frame: pl.DataFrame, records: RecordFrames) -> pl.DataFrame:
+    """Return the frame with the columns that come from other records."""
+    for name, column in COLUMNS.items():
+        if not column.taken_from:
+            continue
+        kind, _, record_column = column.taken_from.partition(".")
+        record_frame: pl.DataFrame = getattr(records, kind)
+        keys = [key for key in ("case_key", "version") if key in record_frame.columns]
+        values = record_frame.select(*keys, pl.col(record_column).alias(name))
+        frame = frame.drop(name, strict=False).join(values, on=keys, how="left")
+    return frame
 
 
 def compute_divergences(
@@ -130,4 +143,4 @@ def format_csv(frame: pl.DataFrame) -> bytes:
 
 def render_divergences_csv(inputs: ReportInputs) -> bytes:
     """Return `divergences.csv`: every divergence, costliest first."""
-    return format_csv(build_divergence_frame(inputs.pairs, inputs.policy))
+    return format_csv(build_divergence_frame(inputs.pairs, inputs.records, inputs.policy))
