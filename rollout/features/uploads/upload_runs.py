@@ -27,7 +27,6 @@ from shutil import rmtree
 from threading import Lock, Timer
 from typing import IO, Final
 
-from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from rollout.kernel.errors import RefusalError
@@ -280,7 +279,7 @@ class UploadRuns(ProcessRuns[UploadRequest, UploadResult]):
         kept_seconds: float = LONG_LIFETIME.total_seconds(),
     ) -> None:
         work = ProcessWork(command, longest_seconds, broken_text=BROKEN_TEXT)
-        super().__init__(work, TypeAdapter(UploadResult))
+        super().__init__(work, UploadResult)
         self._folder, self._kept_seconds = folder, kept_seconds
         self._receiving: set[str] = set()
         self._timers: dict[Path, Timer] = {}

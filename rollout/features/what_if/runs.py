@@ -205,7 +205,7 @@ class WhatIfRuns(ProcessRuns[WhatIfRequest, WhatIfResult]):
 
     def __init__(self, database: Database, command: Sequence[str] = COMMAND) -> None:
         work = ProcessWork(command, LONGEST_RUN, broken_text=BROKEN_TEXT)
-        super().__init__(work, TypeAdapter(WhatIfResult))
+        super().__init__(work, WhatIfResult)
         self._database = database
 
     def compare(self, caller: Caller, request: WhatIfRequest, *, at: datetime) -> WhatIfRun:

@@ -32,17 +32,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import BoundedSemaphore, Event, Lock, Thread, Timer
 from traceback import extract_tb
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from rollout.data.database.append_failures import StoreError
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.kernel.errors import RefusalError
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
 
 NICENESS: Final = 15
 MEMORY_LIMIT: Final = 2**30  # bytes
@@ -632,7 +629,7 @@ class ProcessRuns(UserRuns[Subject, Result]):
         result_type: what their results are read as.
     """
 
-    def __init__(self, work: ProcessWork, result_type: "TypeAdapter[Result]") -> None:
+    def __init__(self, work: ProcessWork, result_type: type[Result]) -> None:
         super().__init__(LONG_LIFETIME)
         self._process_work, self._result_type = work, result_type
 
@@ -654,7 +651,7 @@ class ProcessRuns(UserRuns[Subject, Result]):
 
         def work(run: UserRun[Subject, Result]) -> Result:
             result = self._process_work.run(values, run.record_step, run.follow)
-            return self._result_type.validate_python(result)
+            return TypeAdapter(self._result_type).validate_python(result)
 
         busy_text = f"a run of yours is not done; wait, cancel it, or run {advice}"
         return self.start(Caller(user), subject, work, at=at, busy_text=busy_text)
