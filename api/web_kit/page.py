@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -35,6 +35,7 @@ from rollout.engine.words.formatting import OPENING_NOTE, capitalize_first
 from rollout.engine.words.state_text import CLOSED_PROPOSALS
 from rollout.features.reports.pages.page_templates import load_templates, load_tokens
 from rollout.features.reviews.reviews import count_pending_reviews
+from rollout.kernel.calendar.instants import list_timezones
 
 router = APIRouter()
 MEDIA_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
@@ -95,7 +96,7 @@ def find_timezone(typed: str) -> str:
     ('Europe/Vienna', '')
     """
     name = typed.strip().casefold()
-    return next((timezone for timezone in available_timezones() if timezone.casefold() == name), "")
+    return next((timezone for timezone in list_timezones() if timezone.casefold() == name), "")
 
 
 @dataclass(frozen=True, slots=True)

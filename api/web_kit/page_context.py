@@ -18,7 +18,6 @@ from email.parser import BytesHeaderParser
 from hashlib import sha256
 from typing import Annotated, Final
 from urllib.parse import parse_qs, quote, urlsplit
-from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -30,7 +29,7 @@ from api.limits import BODY_TIMEOUT, is_upload
 from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.words.formatting import MINUTE
 from rollout.features.access.keys import read_token, write_token
-from rollout.kernel.calendar.instants import EPOCH
+from rollout.kernel.calendar.instants import EPOCH, list_timezones
 from rollout.kernel.errors import CrossSiteRequestError, RefusalError, UnauthenticatedError
 from rollout.kernel.policy.policy import Policy
 from rollout.live.service import Service
@@ -202,7 +201,7 @@ def get_return_path(request: Request) -> str:
 def get_timezone(request: Request) -> str:
     """Return the timezone from the browser's cookie, or `UTC`."""
     timezone = request.cookies.get(ZONE_COOKIE, "").replace("%2F", "/")
-    return timezone if timezone in available_timezones() else UTC
+    return timezone if timezone in list_timezones() else UTC
 
 
 CurrentVisitor = Annotated[Visitor, Depends(_get_visitor)]

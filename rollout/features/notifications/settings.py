@@ -15,7 +15,6 @@ from functools import partial
 from hmac import compare_digest
 from time import monotonic
 from typing import Final
-from zoneinfo import available_timezones
 
 from rollout import faults
 from rollout.data.access.notification_outbox import (
@@ -60,7 +59,7 @@ from rollout.features.notifications.proposal_kinds import (
     RolloutNews,
     describe_code,
 )
-from rollout.kernel.calendar.instants import QuietHours
+from rollout.kernel.calendar.instants import QuietHours, list_timezones
 from rollout.kernel.errors import RefusalError
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
@@ -129,7 +128,7 @@ def save_notification_times(service: Service, caller: Caller, times: Notificatio
     Raises:
         NotificationSettingsError: a time or the timezone is not valid.
     """
-    if times.timezone not in available_timezones():
+    if times.timezone not in list_timezones():
         raise NotificationSettingsError(
             f"there is no timezone {times.timezone}; write one such as Europe/Vienna"
         )

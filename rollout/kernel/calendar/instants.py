@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from rollout.kernel.arrays import Ints, np
 from rollout.kernel.units import Key
@@ -105,6 +105,15 @@ class Cell:
 
 CellVersion = tuple[Cell, str]
 """A cell and a version."""
+
+
+@lru_cache
+def list_timezones() -> frozenset[str]:
+    """Return the names of all timezones, as this process first read them.
+
+    Reading them walks a folder of 600 files, which takes 15 ms.
+    """
+    return frozenset(available_timezones())
 
 
 DIGEST_TIME: Final = time(8)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from rollout.kernel.calendar.instants import (
     compute_local_hours,
     compute_year_start,
     list_stretches,
+    list_timezones,
     to_wall_time,
 )
 
@@ -103,3 +104,9 @@ def test_a_time_without_zone_or_without_value_is_refused():
         to_wall_time("Asia/Tokyo", datetime.fromisoformat("2025-01-01"))
     with pytest.raises(ValueError, match="NaT"):
         compute_local_days(Site("s", "Asia/Tokyo"), np.array(["NaT"], dtype="datetime64[us]"))
+
+
+def test_names_are_those_of_the_disk_and_are_read_once():
+    """Each page of the console asks whether its zone is one."""
+    assert list_timezones() == available_timezones()
+    assert list_timezones() is list_timezones()
