@@ -10,6 +10,7 @@ from rollout.engine.records.records import Case, Decision, Outcome
 from rollout.features.records.ingest import _Batch
 from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.tick_passes import Ticker
+from tests.data.snapshots import filled_once
 from tests.factories import HOUR, MINUTE
 from tests.live.guarded_shop import Shop
 
@@ -94,3 +95,19 @@ class Desk(Shop):
 WIDENED = ["ProposalRaised", "Widened"]
 RIGHT = {}
 """A case that is sent as it occurs, and on which the version is right."""
+
+
+def widened(database):
+    """Return a desk after fifteen hours, the last of which widened it."""
+    now, cases = _widen(database)
+    desk = Desk(database, POLICY)
+    desk.now, desk.cases = now, dict(cases)
+    return desk
+
+
+@filled_once
+def _widen(database):
+    desk = Desk(database, POLICY)
+    assert desk.pass_hours(3, RIGHT, RIGHT) == []
+    assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
+    return desk.now, desk.cases

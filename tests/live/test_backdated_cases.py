@@ -23,16 +23,14 @@ def test_cases_dated_before_the_attempt_are_missing_in_it(desk, answer):
 
 
 @on_sqlite
-def test_cases_dated_before_the_grant_reach_its_guards(desk):
-    assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
+def test_cases_dated_before_the_grant_reach_its_guards(widened_desk):
     wrong = {"ago": 10 * DAY, "verdict": "high"}
-    assert desk.pass_hours(15, wrong, wrong) == ["Narrowed"]
+    assert widened_desk.pass_hours(15, wrong, wrong) == ["Narrowed"]
 
 
 @on_sqlite
-def test_a_harm_of_a_case_dated_before_the_grant_narrows(desk):
-    assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
-    assert desk.pass_hours(1, {"ago": 10 * DAY, "harm": "burn"}) == ["Narrowed"]
+def test_a_harm_of_a_case_dated_before_the_grant_narrows(widened_desk):
+    assert widened_desk.pass_hours(1, {"ago": 10 * DAY, "harm": "burn"}) == ["Narrowed"]
 
 
 @on_sqlite

@@ -4,7 +4,6 @@ import pytest
 
 from rollout.engine.records.records import Case, Decision
 from tests.data.databases import on_sqlite
-from tests.live.guarded_desk import RIGHT, WIDENED
 
 
 def correct(desk, exposure, *, unsure=False):
@@ -21,29 +20,26 @@ def correct(desk, exposure, *, unsure=False):
     ("exposure", "changes"),
     [("revealed", ["Narrowed"]), ("assisted", ["Narrowed"]), ("blind", [])],
 )
-def test_a_disagreement_reaches_the_guards_unless_it_was_a_slip(desk, exposure, changes):
+def test_a_disagreement_reaches_the_guards_unless_it_was_a_slip(widened_desk, exposure, changes):
     """One that is corrected as blind as it was is no disagreement: people mistype."""
-    assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
     for _ in range(30):
-        correct(desk, exposure)
-    assert desk.pass_hours(1) == changes
+        correct(widened_desk, exposure)
+    assert widened_desk.pass_hours(1) == changes
 
 
 @on_sqlite
-def test_a_disagreement_that_becomes_unsure_reaches_the_guards(desk):
-    assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
+def test_a_disagreement_that_becomes_unsure_reaches_the_guards(widened_desk):
     for _ in range(30):
-        correct(desk, "blind", unsure=True)
-    assert desk.pass_hours(1) == ["Narrowed"]
+        correct(widened_desk, "blind", unsure=True)
+    assert widened_desk.pass_hours(1) == ["Narrowed"]
 
 
 @on_sqlite
-def test_a_disagreement_that_is_sent_with_its_correction_reaches_the_guards(desk):
-    assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
+def test_a_disagreement_that_is_sent_with_its_correction_reaches_the_guards(widened_desk):
     for place in range(30):
         key = f"twice-{place}"
-        desk.send(Case(key=key, site="kiosk", window="", occurred_at=desk.now))
-        desk.predict(key)
+        widened_desk.send(Case(key=key, site="kiosk", window="", occurred_at=widened_desk.now))
+        widened_desk.predict(key)
         verdicts = [("high", "blind"), ("low", "revealed")]
         sent = [
             Decision(
@@ -55,5 +51,5 @@ def test_a_disagreement_that_is_sent_with_its_correction_reaches_the_guards(desk
             )
             for number, (label, exposure) in enumerate(verdicts, 1)
         ]
-        desk.send(*sent, account="desk")
-    assert desk.pass_hours(1) == ["Narrowed"]
+        widened_desk.send(*sent, account="desk")
+    assert widened_desk.pass_hours(1) == ["Narrowed"]
