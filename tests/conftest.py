@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from functools import partial
+from functools import cache, partial
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -53,61 +53,61 @@ def pytest_collection_modifyitems(config, items):
         config.pluginmanager.register(sample, "sample")
 
 
-def pytest_collection_finish():
-    """Leave what was imported out of garbage collections: they took a tenth of the run."""
+def pytest_collection_finish(session):
+    """Mend what was imported, once: a fixture costs each test a tenth of pytest's own work.
+
+    What was imported is left out of garbage collections, too: they took a tenth of the run.
+    """
+    patch = pytest.MonkeyPatch()
+    session.config.add_cleanup(patch.undo)
+    for name, mend in MENDS.items():
+        module = sys.modules.get(name)
+        if module is not None:  # most tests ask no service, many no database
+            mend(patch, module)
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
 
-@pytest.fixture(autouse=True)
-def _time_to_answer(monkeypatch):
-    """Give assignments the time of a busy machine; tests of the limit set their own."""
-    limit = sys.modules.get("api.priority_threads")  # most tests ask no service
-    if limit is not None:
-        monkeypatch.setattr(limit, "ASSIGNMENT_SECONDS", 30.0)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _statements_compiled_once():
-    """Let all databases share their compiled statements."""
-    with pytest.MonkeyPatch.context() as patch:
-        session = sys.modules.get("rollout.data.database.session")  # many tests need no database
-        if session is not None:
-            share_statements(patch, session)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _passwords_hashed_quickly():
-    """Let services that are given no hasher hash in no time: a hash takes 0.2 s of a processor."""
-    with pytest.MonkeyPatch.context() as patch:
-        passwords = sys.modules.get("rollout.features.access.credentials")
-        if passwords is not None:
-            from argon2 import PasswordHasher  # noqa: PLC0415 - only then
-
-            quick = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
-            patch.setattr(passwords, "create_hasher", quick)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _whole_responses():
-    """Let test clients ask in one step: see the module for what that saves."""
-    with pytest.MonkeyPatch.context() as patch:
-        client = sys.modules.get("starlette.testclient")  # most tests ask no service
-        if client is not None:
-            from tests.whole_responses import WholeResponseTransport  # noqa: PLC0415 - only then
-
-            patch.setattr(client, "_TestClientTransport", WholeResponseTransport)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _nothing_left_running():
+@pytest.hookimpl(trylast=True)  # after the last fixtures
+def pytest_sessionfinish():
     """Close what tests share, the server and the templates of databases, at the very end."""
-    yield
-    databases = sys.modules.get("tests.data.databases")  # many tests need no database
+    databases = sys.modules.get("tests.data.databases")
     if databases is not None:
         databases.close_server()
         databases.close_templates()
+
+
+def give_time_to_answer(patch, limit):
+    """Give assignments the time of a busy machine; tests of the limit set their own."""
+    patch.setattr(limit, "ASSIGNMENT_SECONDS", 30.0)
+
+
+def hash_passwords_quickly(patch, passwords):
+    """Let services that are given no hasher hash in no time: a hash takes 0.2 s of a processor."""
+    from argon2 import PasswordHasher  # noqa: PLC0415 - only then
+
+    quick = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+    patch.setattr(passwords, "create_hasher", quick)
+
+
+def respond_whole(patch, client):
+    """Let test clients ask in one step: see the module for what that saves."""
+    from tests.whole_responses import WholeResponseTransport  # noqa: PLC0415 - only then
+
+    patch.setattr(client, "_TestClientTransport", WholeResponseTransport)
+
+
+def read_version_once(patch, application):
+    """Let applications share the version: a program makes one, which reads it in 2 ms."""
+    patch.setattr(application, "version", cache(application.version))
+
+
+MENDS = {
+    "api.app": read_version_once,
+    "api.priority_threads": give_time_to_answer,
+    "rollout.data.database.session": share_statements,
+    "rollout.features.access.credentials": hash_passwords_quickly,
+    "starlette.testclient": respond_whole,
+}
+"""By module, what is done to it; tests that import it later do without."""
