@@ -1,7 +1,8 @@
 """When reports are due: by the clock on the wall, whatever that clock does."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import cache
+from itertools import product
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from rollout.engine.decide.schedule import find_due_report
 from rollout.kernel.policy.policy import ReportPlan
-from tests.factories import DAY, MINUTE
+from tests.factories import DAY, HOUR, MINUTE
 
 VIENNA = "Europe/Vienna"
 LONG_AGO = datetime(1980, 1, 1, tzinfo=UTC)
@@ -39,17 +40,26 @@ def utc(*parts):
     return datetime(*parts, tzinfo=UTC)
 
 
-def slowly(at, every, timezone, now):
+def wall_clock(timezone, since, until):
+    """Return each minute, with the day, its eve and the time that the wall clock shows."""
+    zone, clock = ZoneInfo(timezone), []
+    for minute in range((until - since) // MINUTE + 1):
+        moment = since + minute * MINUTE
+        local = moment.astimezone(zone)
+        day = local.date()
+        clock.append((moment, day, day - DAY, (local.hour, local.minute)))
+    return clock
+
+
+def slowly(at, every, now, clock):
     """Return the newest instant by looking at the wall clock minute by minute."""
     hour, minute = map(int, at.split(":"))
-    zone, first = ZoneInfo(timezone), {}
-    moment = now - 3 * DAY
-    while moment <= now:
-        local = moment.astimezone(zone)
-        reached = local.date() if (local.hour, local.minute) >= (hour, minute) else None
-        for day in {reached, local.date() - DAY} - {None}:
+    first = {}
+    begin, end = ((moment - clock[0][0]) // MINUTE for moment in (now - 3 * DAY, now))
+    for moment, day, eve, shown in clock[begin : end + 1]:
+        if shown >= (hour, minute):
             first.setdefault(day, moment)
-        moment += MINUTE
+        first.setdefault(eve, moment)
     begins = {
         "day": lambda _: True,
         "week": lambda d: d.weekday() == 0,
@@ -70,7 +80,8 @@ def slowly(at, every, timezone, now):
 def test_the_newest_is_what_the_wall_clock_first_shows(timezone, every, clock, moment):
     now = moment.replace(second=0, microsecond=0, tzinfo=UTC)
     at = f"{clock[0]:02}:{clock[1]:02}"
-    found, expected = newest(at, now, every, timezone), slowly(at, every, timezone, now)
+    expected = slowly(at, every, now, wall_clock(timezone, now - 3 * DAY, now))
+    found = newest(at, now, every, timezone)
     assert found.until <= now
     assert found.since < found.until
     if expected is not None:
@@ -82,22 +93,26 @@ def test_the_newest_is_what_the_wall_clock_first_shows(timezone, every, clock, m
 @cache
 def changes(timezone):
     """Return instants around which a zone's clock was moved."""
-    zone, hour = ZoneInfo(timezone), timedelta(hours=1)
-    at, found = utc(2008, 1, 1), []
-    while at < utc(2013, 1, 1):
-        if at.astimezone(zone).utcoffset() != (at + hour).astimezone(zone).utcoffset():
-            found.append(at)
-        at += hour
+    zone, day, found = ZoneInfo(timezone), utc(2008, 1, 1), []
+    while day < utc(2013, 1, 1):
+        if moves(zone, day, DAY):
+            found += [at for at in (day + n * HOUR for n in range(24)) if moves(zone, at, HOUR)]
+        day += DAY
     return found
 
 
+def moves(zone, at, span):
+    return at.astimezone(zone).utcoffset() != (at + span).astimezone(zone).utcoffset()
+
+
 @pytest.mark.parametrize("timezone", ZONES)
-@pytest.mark.parametrize("at", ["00:00", "00:30", "02:30", "03:00"])
-def test_it_is_right_around_every_change_of_the_clock(timezone, at):
+def test_it_is_right_around_every_change_of_the_clock(timezone):
     for change in changes(timezone)[:4]:
-        for hours in (0, 1, 30):
-            now = change + timedelta(hours=hours)
-            assert newest(at, now, timezone=timezone).until == slowly(at, "day", timezone, now)
+        clock = wall_clock(timezone, change - 3 * DAY, change + 30 * HOUR)
+        for at, hours in product(("00:00", "00:30", "02:30", "03:00"), (0, 1, 30)):
+            now = change + hours * HOUR
+            found = newest(at, now, timezone=timezone).until
+            assert found == slowly(at, "day", now, clock), (at, now)
 
 
 def test_a_time_that_the_clock_jumps_over_is_due_at_the_jump():
