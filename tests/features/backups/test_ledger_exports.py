@@ -231,34 +231,35 @@ def test_an_erased_service_account_stays_and_is_named(rollout, url, backup, tmp_
     assert "box was erased, but stays: box is a service account; disable it" in done.stdout
 
 
+WRONG_EXPORTS = [
+    ("older", "the backup knows more"),
+    ("changed", "its hash is not that of its content"),
+    ("another", "it is another ledger, or one of the two was rewritten"),
+    ("unknown", "is the ledger of wolves, which the backup lacks (its rollouts: ramps)"),
+    ("empty", "is empty; export the newest ledger"),
+    ("binary", "can't decode byte"),
+    ("missing", "no such file"),
+    ("shape", "its `keys` has a wrong type"),
+    ("field", "it lacks `name_hash`"),
+    ("name", "its `rollout` has a wrong type"),
+]
+
+
 @on_sqlite
-@pytest.mark.parametrize(
-    ("content", "because"),
-    [
-        ("older", "the backup knows more"),
-        ("changed", "its hash is not that of its content"),
-        ("another", "it is another ledger, or one of the two was rewritten"),
-        ("unknown", "is the ledger of wolves, which the backup lacks (its rollouts: ramps)"),
-        ("empty", "is empty; export the newest ledger"),
-        ("binary", "can't decode byte"),
-        ("missing", "no such file"),
-        ("shape", "its `keys` has a wrong type"),
-        ("field", "it lacks `name_hash`"),
-        ("name", "its `rollout` has a wrong type"),
-    ],
-)
 def test_an_export_that_does_not_continue_the_backup_replaces_nothing(
-    rollout, url, backup, tmp_path, content, because
+    rollout, url, backup, tmp_path
 ):
     erase(url)
     ramps, _ = export(url, tmp_path, "newest")
-    write_wrong_export(ramps, content)
-    before = find_words(url)
-    refused = rollout("db", "restore", str(backup), *LOST, "--ledger", str(ramps))
-    assert refused.exit_code == 2, refused.output
-    assert because in refused.stderr
-    assert find_words(url) == before
-    assert not list(tmp_path.glob("*.restoring*"))
+    newest, before = ramps.read_bytes(), find_words(url)
+    for content, because in WRONG_EXPORTS:
+        ramps.write_bytes(newest)
+        write_wrong_export(ramps, content)
+        refused = rollout("db", "restore", str(backup), *LOST, "--ledger", str(ramps))
+        assert refused.exit_code == 2, (content, refused.output)
+        assert because in refused.stderr, content
+        assert find_words(url) == before, content
+        assert not list(tmp_path.glob("*.restoring*")), content
 
 
 def write_wrong_export(file, content):
