@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout.engine.decide.assignment import (
+    NOT_DRAWN,
+    UNKNOWN_DRAW,
     CaseQuestion,
     FallbackAction,
     _compute_turns,
@@ -19,6 +21,7 @@ from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.calendar.opening_hours import find_next_change, is_open
 from rollout.kernel.calendar.windows import find_window
 from rollout.kernel.policy.policy import NEVER, EvidenceRules, Limit, Policy, Stage
+from rollout.kernel.policy.stages import VersionRule
 from rollout.kernel.statistics.sampling import compute_sampling_value
 from rollout.kernel.units import Lever
 from tests.factories import (
@@ -67,7 +70,9 @@ def test_the_reason_names_what_withholds_the_model():
     (stop,) = rollout.scope.stops
     assert ask(rollout).reason == f"stopped: {stop}"  # also while it is suspended
     assert ask(rollout, version="v9").reason == f"stopped: {stop}"
-    assert ask(RolloutDriver(policy(), "v1")).reason == "shadow: a human decides"
+    elsewhere = RolloutDriver(policy(), "v1")
+    elsewhere.stop(LAKE)
+    assert ask(elsewhere).reason == "shadow: a human decides"
 
 
 def key_above(share: float) -> str:
@@ -243,6 +248,18 @@ def test_a_lease_ends_with_the_grant():
     rollout = autonomous(policy(lease=12 * HOUR, windows=(Window("day"), Window("night"))))
     end = rollout.scope.get_cell_state(CREEK, "v1").grants[0].until
     assert ask(rollout, now=end - HOUR).lease == HOUR
+
+
+def test_a_later_name_of_a_version_has_its_grants_and_its_sample():
+    rollout = autonomous(policy(lease=12 * HOUR, windows=(Window("day"), Window("night"))))
+    rollout.scope = replace(rollout.scope, aliases={"v1b": "v1"})
+    end = rollout.scope.get_cell_state(CREEK, "v1").grants[0].until
+    assert ask(rollout, now=end - HOUR, version="v1b").lease == HOUR
+    rollout.policy = replace(rollout.policy, versions=(VersionRule("v1", sample=0.1),))
+    for version in ("v1", "v1b"):
+        answers = [ask(rollout, version=version, is_drawn=drawn) for drawn in (True, False, None)]
+        assert [answer.decider for answer in answers] == ["model", "human", "human"], version
+        assert [answer.reason for answer in answers[1:]] == [NOT_DRAWN, UNKNOWN_DRAW], version
 
 
 def test_a_grant_that_has_ended_above_shortens_no_lease_below_it():
