@@ -9,7 +9,7 @@ from rollout.engine.decide import policy_diff
 from rollout.engine.decide.stops import TWO_OPERATORS, find_highest_approvals
 from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.evidence_sources import EvidenceSources, FileReading
+from rollout.kernel.policy.evidence_sources import AccountSource, EvidenceSources, FileReading
 from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.kernel.policy.policy import (
     EvidenceRules,
@@ -523,9 +523,30 @@ def test_a_distance_that_costs_less_between_the_ends_loosens():
     assert say_looser_rules(new, old) == ()
 
 
+def test_a_distance_that_costs_less_for_some_numbers_alone_loosens():
+    """8 are nearer than a tenth above 80 alone, and so not where the range has its middle."""
+    number = Number("EUR", 0, 100, Margin(5))
+    tenth = CostRule(9, off=Margin(0.1, relative=True))
+    old, new = (
+        policy(**lever(replace(PRICE, number=number, costs=(tenth, CostRule(cost, off=Margin(8))))))
+        for cost in (2, 1)
+    )
+    assert say_looser_rules(old, new) == ("lever price: some wrong action costs less than before",)
+    assert say_looser_rules(new, old) == ()
+
+
+def test_a_floor_less_leaves_the_others_more_of_the_risk():
+    three, two = (policy(**evidence(confidence_floors=f)) for f in ((0.0, 0.5, 0.8), (0.0, 0.8)))
+    assert say_looser_rules(three, two) == (
+        "fewer confidence floors share the risk, so each has more: 1/2 instead of 1/3",
+    )
+
+
 def test_a_rung_that_is_taken_out_from_below_another_loosens():
     old, new = policy(), policy(stages=(AUTONOMOUS,), gates=gates()[1:], guards=())
     assert "autonomous is no longer above supervised" in say_looser_rules(old, new)
+    turned = policy(stages=(AUTONOMOUS, SUPERVISED))
+    assert "autonomous is no longer above supervised" in say_looser_rules(old, turned)
 
 
 def test_cosmetic_edits_loosen_nothing():
@@ -546,8 +567,21 @@ def test_another_country_loosens_no_hours_without_holidays():
     assert say_looser_rules(old, new) == ()
 
 
-def test_nothing_changed_loosens_nothing():
-    assert say_looser_rules(policy(), policy()) == ()
+@pytest.mark.parametrize("name", LOOSER)
+def test_nothing_changed_loosens_nothing(name):
+    same = policy(**LOOSER[name][1])
+    assert say_looser_rules(same, same) == ()
+
+
+def test_a_reviewer_named_where_all_counted_loosens_nothing():
+    counts = [
+        policy(**evidence(sources=EvidenceSources(accounts=(AccountSource("desk", reviewers),))))
+        for reviewers in (("*",), ("ana", "bo"), ("ana",))
+    ]
+    assert say_looser_rules(counts[0], counts[1]) == ()
+    assert say_looser_rules(counts[2], counts[1]) == (
+        "decisions that desk sends for bo are evidence",
+    )
 
 
 # What a record is
