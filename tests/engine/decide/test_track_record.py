@@ -239,6 +239,21 @@ def test_track_record_lists_facts_of_all_cells_and_unauthorized_actions_of_one_s
     assert [fact.incident for fact in record.list_facts("quality")] == ["I-2"]
 
 
+def test_a_track_record_begins_with_its_first_instant_and_ends_with_its_last():
+    rollout = supervised()
+    rollout.tick({CREEK: alarm(QUALITY)})
+    instant = timedelta(microseconds=1)
+    counts = [
+        len(build_track_record("v1", rollout.events, (), site="", since=since, until=until).facts)
+        for since, until in (
+            (rollout.at, rollout.at),
+            (rollout.at + instant, rollout.at + DAY),
+            (NOON, rollout.at - instant),
+        )
+    ]
+    assert counts == [1, 0, 0]
+
+
 def test_a_late_harm_where_nothing_is_granted_holds_its_version_and_narrows_nothing():
     harm = replace(CELL_HARM, reach="rollout", then="shadow")
     rollout = supervised(policy(guards=(QUALITY, harm)), "v1", "v2")

@@ -11,6 +11,7 @@ from rollout.engine.decide.commands import (
     Actor,
     AddVersion,
     ApplyPolicy,
+    ApprovalLimits,
     ApproveProposal,
     NarrowCells,
     ProposeTakeover,
@@ -290,6 +291,29 @@ def test_the_one_who_stopped_may_not_resume_alone():
 
 
 # Policies
+
+
+def test_who_reset_the_password_of_another_adds_no_approval_to_what_that_one_did():
+    rollout = supervised()
+    rollout.stop(by=DAN)
+    rollout.ask_resume(by=BO)
+    (resume,) = rollout.scope.proposals.values()
+    for partner in ("bo", "ann"):
+        eve = Actor("eve", limits=ApprovalLimits(reset_partners=frozenset({partner})))
+        with pytest.raises(NotEligibleError, match=f"eve and {partner} don't count together"):
+            rollout.approve(resume, eve)
+        rollout.approve(resume, Actor("ann"))
+    assert [yes.by for yes in rollout.scope.proposals[resume.id].approvals] == ["ann"]
+
+
+def test_who_has_a_new_password_approves_again_from_the_end_of_the_pause_on():
+    rollout = RolloutDriver()
+    proposal = rollout.raised()
+    limits = [ApprovalLimits(rollout.at + n * timedelta(microseconds=1)) for n in (1, 0)]
+    with pytest.raises(NotEligibleError, match="their approvals count again"):
+        rollout.approve(proposal, Actor("bo", limits=limits[0]))
+    rollout.approve(proposal, Actor("bo", limits=limits[1]))
+    assert rollout.scope.proposals[proposal.id].approvals
 
 
 def test_approvals_that_were_given_before_an_edit_do_not_count_after_it():
