@@ -131,6 +131,13 @@ def test_changed_evidence_stops_its_cells_and_ends_their_proposals_alone():
     assert find_changed(rollout, CREEK_NIGHT, CREEK) == ()
 
 
+def test_changed_evidence_of_a_stopped_cell_is_told_once():
+    rollout = autonomous()
+    rollout.stop(CREEK)
+    assert kinds(find_changed(rollout, CREEK)) == ["IncidentOpened"]
+    assert find_changed(rollout, CREEK) == ()
+
+
 def test_cells_of_changed_evidence_come_back_as_after_a_restore():
     rollout = autonomous()
     find_changed(rollout, CREEK)

@@ -1,5 +1,6 @@
 """Incidents: opened once, listed until a person acknowledges them."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -151,6 +152,7 @@ def test_an_incident_over_the_limit_is_known_from_one_that_is_open():
         tell(rollout, reason=str(n), about=f"c{n}")
     further = OpenIncident(at=rollout.at, kind="unauthorized", reason="-", about="further")
     assert is_over_limit(further, rollout.scope)
+    assert not is_over_limit(replace(further, cell=CREEK), rollout.scope)
     assert not is_over_limit(again, rollout.scope)  # open already
     tell(rollout, reason="-", about="further")
     assert len(open_ones(rollout)) == MAX_OPEN_INCIDENTS
