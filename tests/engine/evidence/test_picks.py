@@ -1,14 +1,19 @@
 """Which revision of a record is evidence: the last one received before the first decision."""
 
+from datetime import timedelta
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 
+from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.picks import (
     pick_decisions,
     pick_replaced_decisions,
     pick_until_decision,
+    vouch_for_files,
 )
+from tests.factories import HOUR, NOON
 
 
 def revise(case_id, *receipts):
@@ -68,3 +73,17 @@ def test_an_answer_is_corrected_by_one_as_blind_and_no_other_person_changes_it()
     assert replaced(decide("ana", "blind", unsure=True), decide("ana", "revealed")) == []
     assert replaced(decide("ana", "blind"), decide("bo", "blind", unsure=True)) == []
     assert replaced(decide("ana", "blind"), decide("ana", "revealed", case_id=2)) == []
+
+
+def test_of_several_vouched_accounts_files_are_read_by_the_one_with_the_least_time():
+    receipts = [NOON + HOUR, NOON + HOUR + timedelta(microseconds=1)]
+    cases = {"case_key": ["1", "2"], "occurred_at": NOON, "received_at": receipts}
+    predictions = {"case_key": ["1", "2"], "at": receipts, "received_at": [None, receipts[1]]}
+    empty = pl.DataFrame()
+    files = RecordFrames(
+        *(pl.DataFrame(cases), pl.DataFrame(predictions), empty, empty, empty, empty),
+        row_counts={},
+    )
+    records = vouch_for_files(files, {"box": 5 * HOUR, "van": HOUR})
+    known = [frame["known_at"].to_list() for frame in (records.cases, records.predictions)]
+    assert known == [[NOON, receipts[1]]] * 2
