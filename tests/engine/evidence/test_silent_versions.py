@@ -48,6 +48,18 @@ def test_decided_case_of_version_in_use_is_missing():
     assert list_silent(frame, "guard") == []  # decided before it was certain that v1 is in use
 
 
+def test_silence_of_the_slot_of_the_first_use_counts_once_that_use_does():
+    for at in (10.2, 12.9):
+        history = records(
+            cases(("a", 10), ("b", 10.5)),
+            predictions(("b", "bear")),
+            decisions(("b", "bear"), ("a", "fox", {"at": at})),
+        )
+        frame = resolved(history, POLICY)
+        assert list_silent(frame) == ([("a", "v1", 13)] if at < 12 else []), at
+        assert list_silent(frame, "guard") == ([("a", "v1", 13)] if at > 12 else []), at
+
+
 def test_guard_counts_audit_without_prediction_as_disagreement():
     history = records(
         cases(("a", 1), ("b", 10)),
