@@ -6,6 +6,7 @@ import pkgutil
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from inspect import isabstract
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 import rollout.kernel.measures
-from rollout.kernel.measures import MEASURES, Measure, Statistic, ThresholdUnit, Watch
+from rollout.kernel.measures import MEASURES, Condition, Measure, Statistic, ThresholdUnit, Watch
+from rollout.kernel.units import MISSING, NOT_PREDICTED, Lever, UnitClass
+from tests.factories import policy
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -60,6 +63,43 @@ def test_abilities_of_a_measure_fit_together(measure):
     assert set(measure.list_columns_against(width)) < set(range(width))
     for share in (0.1, 0.95):
         assert measure.from_share(measure.to_share(share)) == pytest.approx(share)
+
+
+ALARM = Lever("alarm", labels=("bear", "none"), actions=("siren", "nothing"))
+TAGS = Lever("tags", labels=("bear", "none"), actions=("bear", "none"), many=True)
+
+
+@pytest.mark.parametrize(
+    ("lever", "predicted", "decided", "columns"),
+    [
+        (ALARM, "bear", "bear", (0, 0, 0, 2)),
+        (ALARM, "none", "bear", (1, 1, None, 1)),
+        (ALARM, "bear", "none", (1, None, 1, 0)),
+        (ALARM, "none", "none", (0, None, None, 2)),
+        (ALARM, "bear", MISSING, (1, None, 1, None)),
+        (ALARM, NOT_PREDICTED, "bear", (1, 1, 1, 1)),
+        (ALARM, NOT_PREDICTED, "none", (1, None, 1, 2)),
+        (ALARM, NOT_PREDICTED, MISSING, (1, None, 1, None)),
+        (TAGS, "bear;none", "bear", (1, 0, 0, None)),
+        (TAGS, "bear;none", "none", (1, None, 1, None)),
+        (TAGS, "none", "bear;none", (1, 1, None, None)),
+        (TAGS, "bear", MISSING, (1, None, 1, None)),
+    ],
+)
+def test_a_unit_speaks_for_a_measure_against_it_or_not_at_all(lever, predicted, decided, columns):
+    """0 for, 1 against; of action changes 0 the model alone, 1 the human alone, 2 neither."""
+    rules = policy(levers=(lever,))
+    unit = UnitClass(lever.id, predicted, decided)
+    conditions = [
+        Condition(MEASURES["agreement"], 0.9),
+        Condition(MEASURES["recall"], 0.9, lever=lever.id, label="bear"),
+        Condition(MEASURES["precision"], 0.9, lever=lever.id, label="bear"),
+        Condition(MEASURES["action_change"], 2, lever=lever.id, action="siren"),
+    ]
+    counted = tuple(c.measure.find_column(c, unit, rules) for c in conditions)
+    assert counted == columns
+    elsewhere = replace(unit, lever="price")
+    assert {c.measure.find_column(c, elsewhere, rules) for c in conditions} == {None}
 
 
 @pytest.mark.slow
