@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from rollout.engine.evidence.guard_evidence import ArmReader
 from rollout.engine.evidence.outcome_buffer import (
     DRAWN_MODEL,
     DRAWN_PEOPLE,
@@ -16,7 +17,11 @@ from rollout.engine.evidence.outcome_buffer import (
     build_arms,
 )
 from rollout.engine.evidence.outcome_resolution import to_outcome_units
-from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
+from rollout.engine.evidence.stage_history import (
+    StageHistory,
+    build_stage_shares,
+    find_buckets,
+)
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import OWN_PREDICTION
 from rollout.kernel.policy_files.reader import parse_policy
@@ -100,6 +105,13 @@ def test_a_value_of_no_source_is_missing_as_evidence_and_read_by_guards():
     assert rows.known_share.tolist() == [1, 1]
     evidence = rows.drop_unsourced_values()
     assert (evidence.score.tolist(), evidence.known_share.tolist()) == ([0.5, 0], [1, 0])
+    history, shares = StageHistory().extend(1, 1, "v1"), build_stage_shares(RULE)
+    reader = ArmReader(CELL, "v1", history, shares, buffer)
+    assert reader.read_units(PROFIT, DECIDES, LINE.occurred).known_shares.tolist() == [1, 0]
+    watched = reader.read_watched(PROFIT, LINE.occurred, LINE.slot - 1)
+    assert watched.known_shares.tolist() == [1, 1]
+    assert not len(reader.read_watched(PROFIT, LINE.occurred, LINE.slot))  # of before the alarm
+    assert not len(reader.read_watched(PROFIT, LINE.occurred + 1, LINE.slot - 1))
 
 
 def test_digests_cover_sources_and_lines_without_any_are_as_they_were():
