@@ -99,8 +99,7 @@ def request_text(server: str, path: str, params: dict[str, Any]) -> str:
     Raises:
         RefusalError: as for `request_json`.
     """
-    text: str = _send_request(server, "GET", path, body=None, text=None, params=params).text
-    return text
+    return str(_send_request(server, "GET", path, body=None, text=None, params=params).text)
 
 
 def request_all_pages(server: str, path: str, params: dict[str, Any]) -> list[Any]:

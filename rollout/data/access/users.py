@@ -352,8 +352,7 @@ class SecondFactors(Repository):
         query = select(func.count()).where(
             recovery_codes.c.user_id == user.number, recovery_codes.c.used_at.is_(None)
         )
-        count: int = self._transaction.execute(query).scalar_one()
-        return count
+        return int(self._transaction.execute(query).scalar_one())
 
     def remove(self, user: StoredUser) -> bool:
         """Remove factor and recovery codes; return whether a confirmed one was removed."""

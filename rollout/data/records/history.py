@@ -35,7 +35,11 @@ from sqlalchemy import (
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
-from rollout.data.records.versions import find_first_receipts, select_first_received
+from rollout.data.records.versions import (
+    find_first_receipts,
+    select_acted_by,
+    select_first_received,
+)
 from rollout.data.tables.record_tables import InstantType, JsonType, decode_instant, encode_json
 from rollout.data.tables.tables import cases, decisions, outcomes, predictions, reviews
 from rollout.data.tables.tables import outcomes as stored_outcomes
@@ -593,6 +597,12 @@ class StoredHistory(RolloutRepository):
     ) -> Collection[Row[Any]]:
         """Return one prediction a case and version, whatever names the version has."""
         rows = pick_until_decision(stored_rows, PREDICTION_KEY, first_decisions)
+        if len(rows) < len(stored_rows):
+            rows = pick_until_decision(
+                select_acted_by(self._transaction, self._rollout, stored_rows),
+                PREDICTION_KEY,
+                first_decisions,
+            )
         if not self._first_names:
             return rows
         return select_first_received(rows, find_first_receipts(stored_rows), self._first_names)

@@ -1,11 +1,12 @@
 """Model versions: names, contents, when each came into use, and training cutoffs."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     Row,
     bindparam,
     func,
@@ -14,14 +15,16 @@ from sqlalchemy import (
 
 from rollout.data.database.append_failures import UnreadableRowsError
 from rollout.data.database.bulk import fetch_rows, insert_once
-from rollout.data.database.rollouts import RolloutRepository
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
+from rollout.data.database.session import Transaction
 from rollout.data.tables.record_tables import (
+    actions,
     decode_instant,
     encode_instant,
     predictions,
 )
 from rollout.data.tables.tables import versions
-from rollout.kernel.calendar.instants import MICROSECOND
+from rollout.kernel.calendar.instants import MICROSECOND, NEVER
 
 FIRST_USED: Final = "first_used_at"  # in the details of a version's first row
 _NAMES: Final = (
@@ -203,6 +206,30 @@ def find_first_receipts(rows: Iterable[Row[Any]]) -> dict[PredictionKey, Receipt
     return receipts
 
 
+def select_acted_by(
+    transaction: Transaction, rollout: Rollout, rows: Sequence[Row[Any]]
+) -> Sequence[Row[Any]]:
+    """Return predictions without corrections that came after their version acted on the case.
+
+    What it acted by is judged, and no better answer.
+    """
+    receipts = find_first_receipts(rows)
+    names, times = (actions.c.case_id, actions.c.version), (actions.c.at, actions.c.received_at)
+    query = (
+        select(*names, *(func.min(at, type_=BigInteger) for at in times))
+        .where(*match_cases(transaction, rollout, actions, {key[0] for key in receipts}))
+        .where(actions.c.by == "model")
+        .group_by(*names)
+    )
+    acted_at = {row[:2]: min(row[2:]) for row in map(tuple, transaction.execute(query))}
+    return [
+        row
+        for row in rows
+        if row.received_at
+        <= max(receipts[key := (row.case_id, row.version)][0], acted_at.get(key, NEVER))
+    ]
+
+
 def select_first_received(
     rows: Collection[Row[Any]],
     receipts: Mapping[PredictionKey, Receipt],
@@ -215,12 +242,11 @@ def select_first_received(
     answers after the human decision.
     """
     places = {name: place for place, name in enumerate(first_names, start=1)}
-    ordered = sorted(
+    selected: dict[PredictionKey, Row[Any]] = {}
+    for row in sorted(
         rows,
         key=lambda row: (receipts[row.case_id, row.version], places.get(row.version, 0)),
-    )
-    selected: dict[PredictionKey, Row[Any]] = {}
-    for row in ordered:
+    ):
         selected.setdefault((row.case_id, first_names.get(row.version, row.version)), row)
     row_ids = {id(row) for row in selected.values()}
     return [row for row in rows if id(row) in row_ids]

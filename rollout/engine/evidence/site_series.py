@@ -241,8 +241,7 @@ def _compute_records_per_day(
     means = (lasts - firsts) / np.maximum(known_days, 1)
     if expected_per_day is not None:
         means[known_days < SPAN_DAYS] = expected_per_day
-    per_day: list[float] = means.tolist()
-    return per_day
+    return list(means.tolist())
 
 
 @dataclass(frozen=True)

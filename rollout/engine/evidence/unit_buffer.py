@@ -503,8 +503,7 @@ def _select_positions(
 
 def _list_bits(column: Column) -> list[int]:
     """Return the values of a column, floats as their bits: a missing share equals itself."""
-    bits: list[int] = np.ascontiguousarray(column).view(np.int64).tolist()
-    return bits
+    return list(np.ascontiguousarray(column).view(np.int64).tolist())
 
 
 def _describe_difference(name: SeriesName, memory: Rows, counted: Rows) -> str:

@@ -383,8 +383,7 @@ def list_open_proposals(client: httpx2.Client, rollout: str) -> list[dict[str, A
     Raises:
         BusyServiceError: the service stayed busy.
     """
-    proposals: list[dict[str, Any]] = call_rollout(client, rollout, "GET", "proposals")["items"]
-    return proposals
+    return list(call_rollout(client, rollout, "GET", "proposals")["items"])
 
 
 HIDDEN_KINDS = frozenset({"RolloutCreated", *COUNTING_KINDS})
@@ -462,7 +461,6 @@ def build_account_request(clients: Mapping[str, httpx2.Client], rollout: str) ->
     """Return what sends requests with the client of an account; an error answer is raised."""
 
     def request(account: str, method: str, resource: str, body: JsonObject) -> JsonObject:
-        content: JsonObject = call_rollout(clients[account], rollout, method, resource, body)
-        return content
+        return dict(call_rollout(clients[account], rollout, method, resource, body))
 
     return request

@@ -209,8 +209,7 @@ def _split_attributes(texts: pl.Series) -> list[pl.Series]:
 
 def _decode_texts(texts: Sequence[str]) -> list[dict[str, Any]]:
     """Return the attributes of stored JSON, all decoded at once."""
-    decoded: list[dict[str, Any]] = msgspec.json.decode(f"[{','.join(texts)}]")
-    return decoded
+    return list(msgspec.json.decode(f"[{','.join(texts)}]"))
 
 
 def _format_value(value: object) -> str | None:

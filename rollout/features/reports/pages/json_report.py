@@ -29,8 +29,7 @@ def render_json_report(facts: ReportFacts) -> str:
 
 def to_plain_values(facts: ReportFacts) -> dict[str, Any]:
     """Return the facts as JSON-compatible values."""
-    values: dict[str, Any] = FACTS_ADAPTER.dump_python(facts, mode="json")
-    return values
+    return dict(FACTS_ADAPTER.dump_python(facts, mode="json"))
 
 
 def parse_report_facts(body: Mapping[str, Any]) -> ReportFacts:
