@@ -158,10 +158,7 @@ def list_items(
     if server:
         with print_refusals():
             return request_all_pages(server, path, params)
-    items: list[Any] = RequestRunner(at=at).send(
-        "GET", path, lambda context: run_locally(context).items
-    )
-    return items
+    return list(RequestRunner(at=at).send("GET", path, lambda context: run_locally(context).items))
 
 
 LATCH_VARIABLE = "ROLLOUT_LATCH_FOLDER"

@@ -45,6 +45,7 @@ from rollout.kernel.units import (
     AFTER_DECISION,
     AGREE,
     CASELESS,
+    CASELESS_UNIT,
     DIFFER,
     FAILED,
     LATE,
@@ -424,14 +425,19 @@ def _find_known_slot(policy: Policy) -> nw.Expr:
 
 
 def _select_first_of_episode(timed_cases: Frame) -> Frame:
-    """Return each episode's case that counts first for a version.
+    """Return each episode's case that counts first for a version, and those that joined later.
 
     Ties are broken by selection value. Later records do not change it, so counting slot by slot
-    finds the same case.
+    finds the same case. One that came after a decision on its episode is a unit of its own, or its
+    sender could hide it in any episode; it is named as one that erasing the case finds.
     """
+    has_joined = nw.col("received") > nw.col("decision_received").min().over("unit", "version")
+    own_unit = nw.concat_str(nw.col("case_key"), nw.lit(CASELESS_UNIT.format("")))
+    evidence = timed_cases.filter(nw.col("excluded").is_null()).with_columns(
+        unit=nw.when(has_joined).then(own_unit).otherwise(nw.col("unit"))
+    )
     order = ["slot", "counted", "selection_value", "case_key"]
     rank = nw.col("case_key").cum_count().over("unit", "version", order_by=order)
-    evidence = timed_cases.filter(nw.col("excluded").is_null())
     return evidence.with_columns(place=rank.cast(nw.Int64)).filter(nw.col("place") == 1)
 
 

@@ -549,10 +549,9 @@ class QuickstartClient:
 
     def send(self, account: str, method: str, resource: str, body: JsonObject) -> JsonObject:
         """Send a body to a resource of the rollout, as `request` does."""
-        answer: JsonObject = self.request(
-            account, method, build_path(self.policy.rollout, resource), body=body
+        return dict(
+            self.request(account, method, build_path(self.policy.rollout, resource), body=body)
         )
-        return answer
 
     def _list_items(self, path: str) -> Iterator[Any]:
         params: dict[str, Any] = {"limit": ITEMS_PER_PAGE}
