@@ -31,6 +31,7 @@ from rollout.kernel.errors import NotAllowedError
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from tests.data.conftest import database, url
+from tests.data.snapshots import filled_once
 from tests.factories import DAY, HOUR, NOON
 from tests.features.erasure.traces import find_traces
 
@@ -68,6 +69,7 @@ def store(database, items):
         return RecordStore(transaction, rollout).store(items, received_at=NOON).results
 
 
+@filled_once
 def fill(database):
     apply_policy(database, POLICY, Actor("zoe"), NOON)
     store(database, [*build_records("kestrel"), *build_records("plover")])

@@ -44,6 +44,7 @@ from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
 from tests.data.conftest import database, other, url
 from tests.data.databases import on_postgresql, on_sqlite
+from tests.data.snapshots import filled_once
 from tests.factories import NOON
 from tests.features.erasure.traces import find_in_files, find_traces
 from tests.features.review_room import ANA, BO, Room
@@ -79,6 +80,7 @@ def send(database, items):
     return ingest_items(service, BOX, "ramps", items, LATER)
 
 
+@filled_once
 def fill(database):
     """Make a user who reviews, stops and is named by others, and one who stays."""
     apply_policy(database, POLICY, Actor("rosalind"), NOON)

@@ -48,6 +48,7 @@ from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
+from tests.data.snapshots import filled_once
 from tests.factories import DAY, HOUR, NOON
 from tests.features import bear_field as field
 from tests.features.review_room import ANA, DAN, MINUTE, Room
@@ -60,12 +61,17 @@ VIEWER = Caller("vi", role_assignments=(AssignedRole("viewer", "bears"),))
 
 @pytest.fixture
 def bears(database):
-    """Return a rollout with ten judged cases, one of them a divergence."""
+    keep_ten(database)
+    return database
+
+
+@filled_once
+def keep_ten(database):
+    """Make a rollout with ten judged cases, one of them a divergence."""
     field.set_up_field(database, NOON - DAY)
     for number in range(10):
         model = "bear" if number == 3 else "none"
         keep(database, f"case-{number}", NOON - DAY + HOUR, model=model)
-    return database
 
 
 def keep(database, key, at, *, model="none", person="none", received=None, reviewer="ana"):
