@@ -104,6 +104,18 @@ def test_a_dead_model_is_found_and_cleared_once_per_episode():
     assert second.clear_slot is None
 
 
+def test_good_records_of_the_slot_of_an_alarm_end_no_episode():
+    records = build_records([(0, 100), (15, 55), (0, 1)], interval=1000)
+    (episode,) = find_episodes(records, limit=0.05, hold=1)
+    assert (episode.alarm_slot, episode.clear_slot) == (1, None)
+
+
+def test_bad_records_of_the_slot_after_an_episode_raise_the_next_alarm():
+    records = build_records([(20, 20), (0, 40), (20, 20)])
+    episodes = find_episodes(records, limit=0.05, hold=1)
+    assert [(e.alarm_slot, e.clear_slot) for e in episodes] == [(0, 1), (2, None)]
+
+
 def test_an_episode_lasts_for_its_span():
     buckets = [(1, 1)] * 4 + [(0, 1)] * 30
     records = build_records(buckets, interval=1000)
