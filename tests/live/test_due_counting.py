@@ -12,6 +12,7 @@ from sqlalchemy import delete, select, text
 from rollout import faults
 from rollout.data.counting import counter
 from rollout.data.counting.count_queue import CountQueue
+from rollout.data.counting.counted_units import StoredUses
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.external_keys import ExternalKeys
@@ -423,6 +424,23 @@ def test_a_version_is_silent_from_the_instant_of_its_first_use_in_each_cell(data
         entries = list(due_counting._list_silent_entries(transaction, state, uses))
         numbers = ExternalKeys(transaction, state.rollout).find_ids(["at"])
     assert [entry.case_id for entry in entries] == [numbers["at"]]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_of_several_uses_in_one_page_the_earliest_is_the_first(database):
+    text = TEXT.replace("UNIT", "case")
+    apply_policy(database, text, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
+    for number in (2, 0, 1):
+        at, key = NOON + number * HOUR, f"c-{number}"
+        case = replace(build_case(key), occurred_at=at)
+        decision = replace(decide(key, "ana", 5), submitted_at=at + MINUTE)
+        store(database, case, replace(predict(key), at=at), decision, at=at + MINUTE)
+    count_due(database, until=NOON + 4 * HOUR)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "lake")
+        uses = StoredUses(transaction, state.rollout).load_all()
+    (use,) = uses.values()
+    assert use.occurred == find_slot_before(NOON, state.policy.tick)
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
