@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stops import StopTarget, resolve_target
 from rollout.kernel.errors import (
     UnknownProposalError,
     UserRequiredError,
@@ -149,3 +151,11 @@ def test_keys_ask_for_no_resume():
     rollout.stop()
     with pytest.raises(UserRequiredError):
         rollout.ask_resume(by=BOT)
+
+
+def test_a_stop_by_windows_alone_reaches_them_at_every_site():
+    operator = Caller("bo", role_assignments=(AssignedRole("operator"),))
+    resolved = resolve_target(StopTarget(windows=("night",)), policy(), operator)
+    assert {cell.window for cell in resolved.cells} == {"night"}
+    assert resolved.sites == ("creek", "lake")
+    assert resolved.excluded == ()
