@@ -12,6 +12,7 @@ from rollout.engine.decide.assignment import (
     BOUND,
     Permit,
     build_permit_text,
+    compute_answer_digest,
     sign_permit,
     sign_permits,
     verify_permit,
@@ -99,3 +100,9 @@ def test_what_cases_share_is_hashed_once(monkeypatch):
     keys = [f"case-{n}" for n in range(100)]
     sign_permits(KEYS[2], "ramps", texts * 50, keys, ["v1"] * 100, [""] * 100)
     assert sorted(hashed) == sorted((text, "ramps") for text in texts)
+
+
+def test_answers_in_another_order_are_the_same_and_others_are_not():
+    first = compute_answer_digest({"alarm": "bear", "speed": "slow"})
+    assert compute_answer_digest({"speed": "slow", "alarm": "bear"}) == first
+    assert compute_answer_digest({"speed": "bear", "alarm": "slow"}) != first
