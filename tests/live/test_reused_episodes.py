@@ -48,7 +48,14 @@ def test_a_case_that_joins_a_decided_episode_reaches_the_guards(desk):
 
 
 @on_sqlite
+def test_a_burst_that_joins_a_decided_episode_is_one_unit(desk):
+    judge(desk, episode="old")
+    assert pass_hours(desk, 20, {}, {}) == WIDENED
+    assert pass_hours(desk, 1, *[BAD] * 11) == []
+
+
+@on_sqlite
 def test_a_guard_holds_the_widening_of_a_version_whose_bad_cases_join_one(desk):
     judge(desk, episode="old")
     pass_hours(desk, 8)
-    assert pass_hours(desk, 30, {}, {}, BAD, BAD) == ["ProposalRaised"]
+    assert pass_hours(desk, 30, {}, BAD) == ["ProposalRaised"]

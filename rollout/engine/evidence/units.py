@@ -428,17 +428,22 @@ def _select_first_of_episode(timed_cases: Frame) -> Frame:
     """Return each episode's case that counts first for a version, and those that joined later.
 
     Ties are broken by selection value. Later records do not change it, so counting slot by slot
-    finds the same case. One that came after a decision on its episode is a unit of its own, or its
-    sender could hide it in any episode; it is named as one that erasing the case finds.
+    finds the same case. Of those that came after a decision on their episode one in each slot is a
+    unit of its own, or their sender could hide them in any episode; it is named as one that erasing
+    the case finds. Counting each, a burst whose end comes late was as many units as it has cases.
     """
     has_joined = nw.col("received") > nw.col("decision_received").min().over("unit", "version")
     own_unit = nw.concat_str(nw.col("case_key"), nw.lit(CASELESS_UNIT.format("")))
     evidence = timed_cases.filter(nw.col("excluded").is_null()).with_columns(
-        unit=nw.when(has_joined).then(own_unit).otherwise(nw.col("unit"))
+        joined=nw.when(has_joined).then(nw.col("slot")).otherwise(nw.lit(-1))
     )
     order = ["slot", "counted", "selection_value", "case_key"]
-    rank = nw.col("case_key").cum_count().over("unit", "version", order_by=order)
-    return evidence.with_columns(place=rank.cast(nw.Int64)).filter(nw.col("place") == 1)
+    rank = nw.col("case_key").cum_count().over("unit", "version", "joined", order_by=order)
+    return (
+        evidence.with_columns(place=rank.cast(nw.Int64))
+        .filter(nw.col("place") == 1)
+        .with_columns(unit=nw.when(nw.col("joined") < 0).then(nw.col("unit")).otherwise(own_unit))
+    )
 
 
 def _add_answer_columns(timed_cases: Frame, policy: Policy) -> Frame:
