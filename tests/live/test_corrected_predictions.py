@@ -5,9 +5,6 @@ import pytest
 from rollout.engine.records.records import Action, Case, Decision, Prediction
 from tests.data.databases import on_sqlite
 from tests.factories import MINUTE
-from tests.live.guarded_desk import RIGHT, WIDENED
-
-pytestmark = pytest.mark.slow
 
 
 def correct(desk, *, acts_after):
@@ -27,8 +24,7 @@ def correct(desk, *, acts_after):
 
 @on_sqlite
 @pytest.mark.parametrize(("acts_after", "changes"), [(1, ["Narrowed"]), (2, []), (None, [])])
-def test_what_a_version_acted_by_reaches_the_guards(desk, acts_after, changes):
-    assert desk.pass_hours(12, RIGHT, RIGHT) == WIDENED
+def test_what_a_version_acted_by_reaches_the_guards(widened_desk, acts_after, changes):
     for _ in range(30):
-        correct(desk, acts_after=acts_after)
-    assert desk.pass_hours(1) == changes
+        correct(widened_desk, acts_after=acts_after)
+    assert widened_desk.pass_hours(1) == changes

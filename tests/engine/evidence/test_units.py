@@ -274,6 +274,22 @@ def test_what_is_judged_later_changes_nothing_that_guards_counted():
     assert only(judged(rows[1:], (1, 11.2)), "guard") == early  # the picked case came later
 
 
+def test_of_what_joins_a_decided_episode_guards_count_one_case_in_each_slot():
+    """Its sender names the episode, and would hide in it whatever it fears."""
+    (first, *_), *others = burst(4)
+    times = (11.5, 11.6, 13.5)
+    joined = [(key, at, {"episode": "e"}) for (key, *_), at in zip(others, times, strict=True)]
+    rows = [(first, 10, {"episode": "e"}), *joined]
+    frame = judged(rows, *((place, at + 0.01) for place, (_, at, *_) in enumerate(rows)))
+    found = [(row["case_key"], row["slot"]) for row in track(frame, "guard")]
+    assert sorted(found, key=lambda row: row[1]) == [
+        (first, slot(10.01)),
+        (others[0][0], slot(11.51)),
+        (others[2][0], slot(13.51)),
+    ]
+    assert only(frame)["case_key"] == first
+
+
 def test_of_cases_judged_at_once_guards_count_the_one_with_the_lower_pick():
     rows = burst(4)
     assert only(judged(rows, (3, 11), (1, 11), (0, 11)), "guard")["case_key"] == rows[0][0]
