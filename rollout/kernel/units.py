@@ -28,7 +28,8 @@ AFTER_CLOSING = "after the unit closed"  # why a row is no unit
 NOT_PREDICTED, LATE_CASE = "(not predicted)", "(late case)"
 CASELESS = "(no case)"
 CASELESS_UNIT: Final = "{} without a case"
-"""The key of a unit of episodes that only decisions place, by that of its case or clock span."""
+"""The key of a unit of one case where units are episodes, by the key of its case or clock span: of
+one that only decisions place, or for guards of one that joined an episode already decided."""
 UNDECIDED = "without a decision"
 """Why a unit is missing that its version predicted in time."""
 SILENT_REASONS: Mapping[str, str] = MappingProxyType(

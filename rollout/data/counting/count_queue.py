@@ -74,7 +74,7 @@ class CountQueue(RolloutRepository):
         known_entries = {*listed}
         return [*listed, *(entry for entry in others if entry not in known_entries)]
 
-    def list_cases(self, case_ids: Collection[int]) -> Sequence[DueCase]:
+    def list_queued(self, case_ids: Collection[int]) -> Sequence[DueCase]:
         """Return the entries of cases for units and outcomes, due or not."""
         is_theirs = count_queue.c.case_id.in_(select_numbers(self._transaction, case_ids))
         return self._list_entries(is_theirs, count_queue.c.track != RECORD_UNSEALED)

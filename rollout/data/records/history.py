@@ -36,8 +36,8 @@ from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cas
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.data.records.versions import (
+    drop_later_corrections,
     find_first_receipts,
-    select_acted_by,
     select_first_received,
 )
 from rollout.data.tables.record_tables import InstantType, JsonType, decode_instant, encode_json
@@ -599,7 +599,7 @@ class StoredHistory(RolloutRepository):
         rows = pick_until_decision(stored_rows, PREDICTION_KEY, first_decisions)
         if len(rows) < len(stored_rows):
             rows = pick_until_decision(
-                select_acted_by(self._transaction, self._rollout, stored_rows),
+                drop_later_corrections(self._transaction, self._rollout, stored_rows),
                 PREDICTION_KEY,
                 first_decisions,
             )

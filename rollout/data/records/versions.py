@@ -206,12 +206,12 @@ def find_first_receipts(rows: Iterable[Row[Any]]) -> dict[PredictionKey, Receipt
     return receipts
 
 
-def select_acted_by(
+def drop_later_corrections(
     transaction: Transaction, rollout: Rollout, rows: Sequence[Row[Any]]
 ) -> Sequence[Row[Any]]:
-    """Return predictions without corrections that came after their version acted on the case.
+    """Return predictions without corrections received after their version acted on the case.
 
-    What it acted by is judged, and no better answer.
+    A version is judged by the answer that it acted by, and by no better one.
     """
     receipts = find_first_receipts(rows)
     names, times = (actions.c.case_id, actions.c.version), (actions.c.at, actions.c.received_at)

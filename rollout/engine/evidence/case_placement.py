@@ -398,7 +398,7 @@ REPEATED_TEXTS = (
     *("reviewer", "excluded"),
 )
 UNSPLIT_FRAMES: Final = ("rejected", "notes")
-"""Frames of rows, which are of whole files."""
+"""Frames that say which rows of files were left out or changed, whatever their case."""
 
 
 def split_populations(records: RecordFrames, planted_keys: Collection[str]) -> RecordFrames:

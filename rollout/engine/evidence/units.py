@@ -429,8 +429,8 @@ def _select_first_of_episode(timed_cases: Frame) -> Frame:
 
     Ties are broken by selection value. Later records do not change it, so counting slot by slot
     finds the same case. Of those that came after a decision on their episode one in each slot is a
-    unit of its own, or their sender could hide them in any episode; it is named as one that erasing
-    the case finds. Counting each, a burst whose end comes late was as many units as it has cases.
+    unit of its own, or their sender could hide them in any episode. Were each one, a burst whose
+    end comes late would be as many units as it has cases.
     """
     has_joined = nw.col("received") > nw.col("decision_received").min().over("unit", "version")
     own_unit = nw.concat_str(nw.col("case_key"), nw.lit(CASELESS_UNIT.format("")))

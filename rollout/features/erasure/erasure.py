@@ -265,7 +265,7 @@ def erase_case_batch(
 ) -> ErasureResult:
     """Erase the contents of cases in one transaction, for a request that was checked.
 
-    What waits to be counted is counted first: by itself it would say nothing any more.
+    What waits to be counted is counted first, since that needs its records.
     """
     from rollout.live.evidence.due_counting import count_before_erasure
 

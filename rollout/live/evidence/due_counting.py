@@ -271,7 +271,7 @@ class DueCounter:
         """Count what is queued of cases as it stands; units keep slots that are yet to come."""
         for _ in range(MAX_IDLE_PASSES):
             with self._database.begin_read() as transaction:
-                entries = CountQueue(transaction, self.state.rollout).list_cases(case_ids)
+                entries = CountQueue(transaction, self.state.rollout).list_queued(case_ids)
                 page = self._read_page(transaction, entries, LAST_SLOT) if entries else None
             if page is None:
                 return
@@ -471,13 +471,13 @@ class DueCounter:
 def count_before_erasure(database: Database, rollout_name: str, keys: Collection[str]) -> None:
     """Count what is queued of some cases and their episodes, before their records go.
 
-    Without their units a gate would never learn what an erasure took, nor that it took any.
+    Otherwise an erasure would take disagreements from gates and guards, and nobody would know.
     """
     with database.begin_read() as transaction:
         state, events = load_state_and_events(transaction, rollout_name)
         case_ids = ExternalKeys(transaction, state.rollout, CASE).find_ids(keys).values()
         unit_cases = add_unit_cases(open_stored_history(transaction, state), state.policy, case_ids)
-        if not CountQueue(transaction, state.rollout).list_cases(unit_cases):
+        if not CountQueue(transaction, state.rollout).list_queued(unit_cases):
             return
         history, policies = RolloutHistory(), load_policies(transaction, state, events)
         history.add_events(events, policies.__getitem__)
@@ -507,9 +507,9 @@ def _list_silent_entries(
 
 @contextmanager
 def pause_collections() -> Iterator[None]:
-    """Collect no garbage while a page is counted: none of its rows is, and each was walked over.
+    """Collect no garbage in the block, whose many rows are none: each would be walked over often.
 
-    Of threads that pause at once the first to end resumes.
+    Where threads pause at once, the first one that ends resumes for all.
     """
     was_enabled = gc.isenabled()
     gc.disable()

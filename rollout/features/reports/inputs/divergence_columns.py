@@ -189,7 +189,6 @@ def _read_columns() -> dict[str, DivergenceColumn]:
 
 COLUMNS: Final = _read_columns()
 """The columns by name, in their order."""
-TITLED_COLUMNS: Final = {name: column for name, column in COLUMNS.items() if column.title}
 EXAMPLE: Final[dict[str, Any]] = {
     **{name: column.example for name, column in COLUMNS.items()},
     "attributes": {"weather": "dry"},
@@ -207,8 +206,8 @@ def select_titled_columns(rows: Iterable[Divergence]) -> dict[str, DivergenceCol
     listed_rows = tuple(rows)
     return {
         name: column
-        for name, column in TITLED_COLUMNS.items()
-        if any(getattr(row, name) is not None for row in listed_rows)
+        for name, column in COLUMNS.items()
+        if column.title and any(getattr(row, name) is not None for row in listed_rows)
     }
 
 
